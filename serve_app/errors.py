@@ -1,0 +1,138 @@
+"""Every error a caller can meet: one tree, each class with its HTTP status and its stable code.
+
+    ServeAppError                   500 internal_error
+    ├── RequestError                the caller can mend it
+    │   ├── InvalidRequestError     422 invalid_request     a field is missing, unknown or out of range
+    │   ├── QuestionTooLongError    422 question_too_long   prompt + answer exceed the engine's context
+    │   └── ClipError               raised while a clip is read or decoded
+    │       ├── ClipNotFoundError     404 clip_not_found
+    │       ├── ClipForbiddenError    403 clip_forbidden      outside the allowed roots, or unreadable
+    │       ├── ClipTooLargeError     413 clip_too_large      bytes
+    │       ├── UnsupportedClipError  415 unsupported_clip    not one of the allowed containers
+    │       ├── UndecodableClipError  422 undecodable_clip    damaged, or neither picture nor sound in it
+    │       ├── ClipOverLimitError    422 clip_over_limit     duration, side, pixels, streams, packets
+    │       ├── DecodeTimeoutError    422 decode_timeout      the wall-time limit of one clip
+    │       └── DecodeCrashedError    422 decode_crashed      the decoder died over this clip
+    ├── OverloadedError             503 overloaded          a bounded queue is full; try again
+    ├── NotReadyError               503 not_ready           still starting
+    ├── DeadlineExceededError       504 deadline_exceeded
+    └── EngineError                 500 engine_error
+        └── EngineDeadError         503 engine_dead         the replica is being replaced
+
+`title` is the short sentence clients may match on; the message names what was seen and what is allowed.
+An error takes exactly one message, so that it survives pickling between processes.
+"""
+
+from typing import ClassVar
+
+
+class ServeAppError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestError(ServeAppError):
+    """The caller can mend it; sending the same request again will not help."""
+
+    status, code, title = 400, "bad_request", "Bad request"
+
+
+class InvalidRequestError(RequestError):
+    """A field is missing, unknown or out of range."""
+
+    status, code, title = 422, "invalid_request", "Invalid request"
+
+
+class QuestionTooLongError(RequestError):
+    """Prompt and answer together exceed the engine's context."""
+
+    status, code, title = 422, "question_too_long", "Question too long"
+
+
+class ClipError(RequestError):
+    """Raised while a clip is read or decoded."""
+
+
+class ClipNotFoundError(ClipError):
+    """No file at the given path. The title is the one the original's API guide documents."""
+
+    status, code, title = 404, "clip_not_found", "Video file not found"
+
+
+class ClipForbiddenError(ClipError):
+    """The path leaves the allowed roots, or the server may not read it."""
+
+    status, code, title = 403, "clip_forbidden", "Video file not allowed"
+
+
+class ClipTooLargeError(ClipError):
+    """More bytes than the limit."""
+
+    status, code, title = 413, "clip_too_large", "Video file too large"
+
+
+class UnsupportedClipError(ClipError):
+    """Not a media file, or a container that is not on the list."""
+
+    status, code, title = 415, "unsupported_clip", "Not a supported video file"
+
+
+class UndecodableClipError(ClipError):
+    """Damaged, or it holds neither a picture nor sound."""
+
+    status, code, title = 422, "undecodable_clip", "Video cannot be decoded"
+
+
+class ClipOverLimitError(ClipError):
+    """Too long, too wide, too many pixels, streams or packets."""
+
+    status, code, title = 422, "clip_over_limit", "Video exceeds a limit"
+
+
+class DecodeTimeoutError(ClipError):
+    """Decoding took longer than the wall-time limit of one clip."""
+
+    status, code, title = 422, "decode_timeout", "Video takes too long to decode"
+
+
+class DecodeCrashedError(ClipError):
+    """The decoder process died over this clip."""
+
+    status, code, title = 422, "decode_crashed", "Video crashed the decoder"
+
+
+class OverloadedError(ServeAppError):
+    """A bounded queue is full."""
+
+    status, code, title = 503, "overloaded", "Server is busy"
+
+
+class NotReadyError(ServeAppError):
+    """The warm-up request has not gone through yet."""
+
+    status, code, title = 503, "not_ready", "Server is starting"
+
+
+class DeadlineExceededError(ServeAppError):
+    """The request's deadline passed before its answer was complete."""
+
+    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
+
+
+class EngineError(ServeAppError):
+    """The engine failed over this request."""
+
+    status, code, title = 500, "engine_error", "Engine error"
+
+
+class EngineDeadError(EngineError):
+    """The engine process is gone; its replica is being replaced."""
+
+    status, code, title = 503, "engine_dead", "Engine is restarting"

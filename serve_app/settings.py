@@ -1,0 +1,106 @@
+"""Every knob of serve.yaml's `args:` as frozen models. Unknown keys are rejected by name."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MIB = 1 << 20
+
+
+class Settings(BaseModel):
+    """Base: immutable, and a misspelt key stops the deploy with the key's name in the message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class MediaSettings(Settings):
+    """Limits of one clip, and the pool that decodes it. Source of the defaults: docs/decisions/media.md."""
+
+    allowed_roots: tuple[Path, ...] = Field(
+        default=(Path("/"),),
+        description="Folders a request may name files in, after symlinks are resolved.",
+    )
+    containers: tuple[str, ...] = Field(
+        default=("mov", "matroska", "avi", "wav", "mp3"),
+        description="FFmpeg demuxers that may open a clip; mov is also mp4, m4a and 3gp.",
+    )
+    max_clip_bytes: int = Field(default=64 * MIB, gt=0)
+    max_streams: int = Field(default=8, gt=0)
+    min_side_px: int = Field(default=128, gt=0)
+    max_side_px: int = Field(default=4096, gt=0)
+    max_pixels: int = Field(default=9_000_000, gt=0, description="width x height of one frame")
+    max_duration_s: float = Field(default=60.0, gt=0)
+    max_packets_before_frame: int = Field(default=2000, gt=0)
+    decode_timeout_s: float = Field(
+        default=5.0, gt=0, description="Wall time of one clip; the decoder is killed after it."
+    )
+    worker_memory_bytes: int = Field(
+        default=2048 * MIB, gt=0, description="Address space one decode worker may add to itself."
+    )
+    num_decode_workers: int = Field(default=2, gt=0)
+    max_clips_per_worker: int = Field(
+        default=1000, ge=0, description="A decode worker is replaced after so many clips; 0: never."
+    )
+    max_queued_clips: int = Field(
+        default=128, gt=0, description="Clips waiting for a decode worker before 503."
+    )
+    voice: bool = Field(
+        default=True, description="Offer `voice=true`; its worker warms up in the background."
+    )
+    voice_timeout_s: float = Field(default=20.0, gt=0)
+
+
+class EngineSettings(Settings):
+    """What the engine is started with. Names are vLLM's."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int = Field(default=2048, gt=0, description="tokens of prompt + answer")
+    max_num_seqs: int = Field(default=64, gt=0)
+    max_num_batched_tokens: int = Field(default=8192, gt=0)
+    block_size: int | None = Field(
+        default=None, description="Tokens per KV block; None is 32 on CPU and 16 on GPU."
+    )
+    kv_cache_memory_bytes: int | None = Field(
+        default=None, gt=0, description="None: 256 MiB on CPU, vLLM's own measure on GPU."
+    )
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    tensor_parallel_size: int = Field(default=1, gt=0)
+    enforce_eager: bool | None = Field(default=None, description="None: only on CPU.")
+    num_cpu_threads: int | None = Field(
+        default=None, gt=0, description="OpenMP threads of the CPU engine; None: one per core."
+    )
+    mm_processor_cache_gb: float = Field(default=0.25, ge=0, description="decoded clips held")
+
+
+class SamplingSettings(Settings):
+    """Defaults of a request that does not say; the original's values (its repetition penalty of 1.05
+    counts other tokens than vLLM's and is not applied yet)."""
+
+    temperature: float = Field(default=0.2, ge=0, le=2)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    top_k: int = Field(default=50, ge=0)
+    max_tokens: int = Field(default=500, gt=0)
+
+
+class LimitSettings(Settings):
+    """What the ingress lets in, and for how long."""
+
+    request_timeout_s: float = Field(
+        default=28.0, gt=0, description="Deadline; the documented client gives up after 30 s."
+    )
+    max_in_flight: int = Field(
+        default=128, gt=0, description="Requests inside one ingress replica before it answers 503."
+    )
+    max_body_bytes: int = Field(default=MIB, gt=0, description="Of a request's JSON body.")
+    max_question_chars: int = Field(default=20_000, gt=0)
+
+
+class AppSettings(Settings):
+    """`args:` of the application in serve.yaml."""
+
+    model: Path = Field(description="Checkpoint directory: config.json, safetensors, tokenizer.")
+    media: MediaSettings = MediaSettings()
+    engine: EngineSettings = EngineSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    limits: LimitSettings = LimitSettings()

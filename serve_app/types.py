@@ -1,0 +1,100 @@
+"""The nouns that travel between processes: plain dataclasses and numpy arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+SAMPLE_RATE = 16_000
+"""Hz of every waveform: HuBERT's input rate."""
+
+FrameChoice = Literal["first", "middle", "sharpest"] | float
+"""Which frame the model sees; a number is a time in seconds from the start of the video."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSource:
+    """Where a clip comes from: a path on the server, or the bytes themselves. Exactly one is set."""
+
+    path: str | None = None
+    data: bytes | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.path is None) != (self.data is None), "a source is a path or bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """What the caller may choose about decoding."""
+
+    frame: FrameChoice = "first"
+    voice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceStatistics:
+    """librosa's statistics of the voice. Pitch fields are None where nothing voiced was found."""
+
+    energy_rms: float  # root mean square of the samples, full scale = 1
+    energy_db: float  # the same in dB relative to full scale, floored at -120
+    pitch_median_hz: float | None
+    pitch_range_hz: float | None  # 95th minus 5th percentile of the voiced frames
+    voiced_share: float  # voiced frames / all frames, 0..1
+    num_pauses: int  # silences of at least 0.2 s between sounds
+    pause_share: float  # time in pauses / duration of the waveform, 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A decoded clip: what crosses from the CPU stage to the GPU stage. Bytes, not floats: 4x smaller."""
+
+    sha256: str  # of the source bytes
+    frame: npt.NDArray[np.uint8] | None  # (image_size, image_size, 3) RGB; None without a picture
+    frame_time_s: float | None  # of that frame, from the start of the video
+    waveform: npt.NDArray[np.int16] | None  # (num_samples,) mono at SAMPLE_RATE; None without sound
+    duration_s: float
+    missing: tuple[str, ...] = ()  # of "video", "audio", "voice" (a track that is silent throughout)
+    notes: tuple[str, ...] = ()  # what decoding had to work around, for the answer's provenance
+    voice: VoiceStatistics | None = None
+    decode_ms: float = 0.0
+
+    @property
+    def audio_span_s(self) -> tuple[float, float] | None:
+        """The part of the sound the model hears, in seconds; None without sound."""
+        return None if self.waveform is None else (0.0, len(self.waveform) / SAMPLE_RATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. vLLM's names; `temperature` 0 is greedy, `top_k` 0 keeps every token."""
+
+    temperature: float = 0.2
+    top_p: float = 0.9
+    top_k: int = 50
+    max_tokens: int = 500
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one answer, as the engine reports them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int  # prompt tokens whose keys and values came from the prefix cache
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The engine's answer to one question about one clip."""
+
+    text: str
+    token_ids: list[int]
+    prompt_token_ids: list[int]
+    finish_reason: str
+    usage: Usage
+    timings_ms: Mapping[str, float]  # decode, queue, first_token, total
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    voice: VoiceStatistics | None = None
