@@ -18,8 +18,8 @@ class MediaSettings(Settings):
     """Limits of one clip, and the pool that decodes it. Source of the defaults: docs/decisions/media.md."""
 
     allowed_roots: tuple[Path, ...] = Field(
-        default=(Path("/"),),
-        description="Folders a request may name files in, after symlinks are resolved.",
+        default=(),
+        description="Folders a request may name files in, after symlinks are resolved; none by default.",
     )
     containers: tuple[str, ...] = Field(
         default=("mov", "matroska", "avi", "wav", "mp3"),
