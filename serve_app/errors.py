@@ -13,6 +13,7 @@
     │       ├── ClipOverLimitError    422 clip_over_limit     duration, side, pixels, streams, packets
     │       ├── DecodeTimeoutError    422 decode_timeout      the wall-time limit of one clip
     │       └── DecodeCrashedError    422 decode_crashed      the decoder died over this clip
+    ├── CheckpointError             500 bad_checkpoint      at start: the model directory cannot be used
     ├── OverloadedError             503 overloaded          a bounded queue is full; try again
     ├── NotReadyError               503 not_ready           still starting
     ├── DeadlineExceededError       504 deadline_exceeded
@@ -106,6 +107,12 @@ class DecodeCrashedError(ClipError):
     """The decoder process died over this clip."""
 
     status, code, title = 422, "decode_crashed", "Video crashed the decoder"
+
+
+class CheckpointError(ServeAppError):
+    """The model directory cannot be used; raised at start, never by a request."""
+
+    status, code, title = 500, "bad_checkpoint", "Model directory cannot be used"
 
 
 class OverloadedError(ServeAppError):

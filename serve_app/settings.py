@@ -1,7 +1,7 @@
 """Every knob of serve.yaml's `args:` as frozen models. Unknown keys are rejected by name."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -71,6 +71,9 @@ class EngineSettings(Settings):
         default=None, gt=0, description="OpenMP threads of the CPU engine; None: one per core."
     )
     mm_processor_cache_gb: float = Field(default=0.25, ge=0, description="decoded clips held")
+    extra_args: dict[str, Any] = Field(
+        default={}, description="Any further argument of vLLM's AsyncEngineArgs."
+    )
 
 
 class SamplingSettings(Settings):

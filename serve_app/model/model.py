@@ -1,0 +1,130 @@
+"""EmotionLlamaForConditionalGeneration for vLLM: towers -> projectors -> LLaMA.
+
+Checkpoint tensors (Hugging-Face style directory, safetensors):
+
+    language_model.model.*, language_model.lm_head.weight    as LlamaForCausalLM
+    vision_tower.*                                           as transformers' Blip2VisionModel
+    audio_tower.*                                            as transformers' HubertModel
+    projectors.{visual,face,temporal,audio,cls}.{weight,bias}
+
+vLLM refuses to start when one of them is missing or one is left over.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from vllm.config import VllmConfig
+from vllm.model_executor.models.interfaces import (
+    MultiModalEmbeddings,
+    SupportsLoRA,
+    SupportsMultiModal,
+    SupportsPP,
+)
+from vllm.model_executor.models.module_mapping import MultiModelKeys
+from vllm.model_executor.models.utils import (
+    AutoWeightsLoader,
+    init_vllm_registered_model,
+    maybe_prefix,
+)
+from vllm.multimodal import MULTIMODAL_REGISTRY
+from vllm.sequence import IntermediateTensors
+
+from serve_app.model.processing import (
+    CLIP_MARKER,
+    MODALITY,
+    ClipDummyInputsBuilder,
+    ClipMultiModalProcessor,
+    ClipProcessingInfo,
+)
+from serve_app.model.projectors import ClipProjectors
+from serve_app.model.towers import AudioTower, VisionTower
+
+
+@MULTIMODAL_REGISTRY.register_processor(  # type: ignore[untyped-decorator]
+    ClipMultiModalProcessor, info=ClipProcessingInfo, dummy_inputs=ClipDummyInputsBuilder
+)
+class EmotionLlamaForConditionalGeneration(
+    nn.Module, SupportsMultiModal, SupportsLoRA, SupportsPP  # type: ignore[misc]
+):
+    """One clip per prompt becomes `config.num_clip_positions` embeddings at its marker."""
+
+    packed_modules_mapping = {  # noqa: RUF012 - LoRA finds the fused layers by it
+        "qkv_proj": ["q_proj", "k_proj", "v_proj"],
+        "gate_up_proj": ["gate_proj", "up_proj"],
+    }
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__()
+        config = vllm_config.model_config.hf_config
+        self.configure_mm_token_handling(config.text_config.vocab_size, [config.video_token_index])
+        with self._mark_tower_model(vllm_config, MODALITY):
+            self.vision_tower = VisionTower(config, maybe_prefix(prefix, "vision_tower"))
+            self.audio_tower = AudioTower(config.audio_config)
+            self.projectors = ClipProjectors(config)
+        with self._mark_language_model(vllm_config):
+            self.language_model = init_vllm_registered_model(
+                vllm_config=vllm_config,
+                hf_config=config.text_config,
+                prefix=maybe_prefix(prefix, "language_model"),
+            )
+        self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
+
+    @classmethod
+    def get_placeholder_str(cls, modality: str, i: int) -> str | None:
+        return CLIP_MARKER if modality == MODALITY else None
+
+    def get_mm_mapping(self) -> MultiModelKeys:
+        return MultiModelKeys.from_string_field(
+            language_model="language_model",
+            connector="projectors",
+            tower_model=["vision_tower", "audio_tower"],
+        )
+
+    def embed_multimodal(self, **clip: Any) -> MultiModalEmbeddings:
+        """Embeddings of a batch of clips, (B, num_clip_positions, hidden_size).
+
+        Args:
+            clip: the fields of processing.py, stacked where their shapes agree, else as lists;
+                a batch has either waveforms or audio features throughout.
+        """
+        if not clip:
+            return []
+        dtype = self.projectors.visual.weight.dtype
+        cls, patches = self.vision_tower(_stack(clip["frame"]))
+        if "waveform" in clip:
+            audio_feature = torch.stack([self.audio_tower(wave) for wave in clip["waveform"]])
+        else:
+            audio_feature = _stack(clip["audio_feature"])
+        return self.projectors(
+            patches=patches,
+            face_feature=_stack(clip["face_feature"]).to(dtype),
+            temporal_feature=_stack(clip["temporal_feature"]).to(dtype),
+            audio_feature=audio_feature.to(dtype),
+            cls=cls,
+        )
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        positions: torch.Tensor,
+        intermediate_tensors: IntermediateTensors | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: object,
+    ) -> torch.Tensor | IntermediateTensors:
+        if intermediate_tensors is not None:
+            inputs_embeds = None
+        return self.language_model.model(
+            input_ids, positions, intermediate_tensors, inputs_embeds=inputs_embeds
+        )
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        return self.language_model.compute_logits(hidden_states)
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        return AutoWeightsLoader(self).load_weights(weights)
+
+
+def _stack(values: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+    return values if isinstance(values, torch.Tensor) else torch.stack(values)
