@@ -1,0 +1,117 @@
+"""Decodes one clip: one open, one pass over its packets, a picture and a waveform out."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Discard
+
+from serve_app.errors import ClipOverLimitError, UndecodableClipError
+from serve_app.media.audio import AudioCollector
+from serve_app.media.container import (
+    Tracks,
+    check_duration,
+    choose_tracks,
+    header_duration_s,
+    open_container,
+)
+from serve_app.media.frames import ChosenFrame, FirstFrame, FrameFinder, check_choice
+from serve_app.media.packets import read_packets
+from serve_app.media.picture import Picture, to_pixels
+from serve_app.media.timeline import shown_until_s
+from serve_app.media.video import VideoDecoder
+from serve_app.settings import MIB, MediaSettings
+from serve_app.types import Clip, DecodeOptions
+
+# What PyAV raises over damaged files besides its own errors: empty lists, numbers that do not fit,
+# names that are not text.
+DAMAGE = (av.FFmpegError, ValueError, LookupError, ArithmeticError)
+
+
+def decode_clip(
+    data: bytes, options: DecodeOptions, settings: MediaSettings, image_size: int
+) -> Clip:
+    """Raises one of errors.py's classes, whatever the bytes are. It leaves the voice aside."""
+    check_choice(options.frame)
+    try:
+        with open_container(data, settings) as container:
+            return _decode(container, data, options, settings, image_size)
+    except MemoryError as error:
+        limit = settings.worker_memory_bytes // MIB
+        raise ClipOverLimitError(f"decoding needs more than {limit} MiB, the limit") from error
+    except DAMAGE as error:
+        raise UndecodableClipError(f"decoding failed: {error}") from error
+
+
+def _decode(
+    container: InputContainer,
+    data: bytes,
+    options: DecodeOptions,
+    settings: MediaSettings,
+    image_size: int,
+) -> Clip:
+    tracks = choose_tracks(container, settings)
+    video = VideoDecoder(tracks.video) if tracks.video else None
+    finder = _finder(video, data, options, settings, image_size) if video else None
+    audio = AudioCollector(tracks.audio, settings) if tracks.audio else None
+
+    notes: list[str] = []
+    seen_s = _feed(read_packets(container, tracks, notes), tracks, finder, audio)
+    check_duration(seen_s, settings)
+    picture = finder.finish() if finder else None
+    waveform = audio.finish() if audio else None
+    if picture is None and waveform is None:
+        raise UndecodableClipError("neither a picture nor sound could be decoded")
+    return Clip(
+        sha256=hashlib.sha256(data).hexdigest(),
+        frame=to_pixels(picture.image, image_size) if picture else None,
+        frame_time_s=picture.time_s if picture else None,
+        waveform=waveform,
+        duration_s=header_duration_s(container) or max(seen_s, audio.duration_s if audio else 0.0),
+        missing=_missing(picture, waveform),
+        notes=(*notes, *(video.notes() if video else ()), *(audio.notes() if audio else ())),
+    )
+
+
+def _finder(
+    video: VideoDecoder,
+    data: bytes,
+    options: DecodeOptions,
+    settings: MediaSettings,
+    image_size: int,
+) -> FrameFinder:
+    if options.frame == "first":
+        return FirstFrame(video, settings)
+    return ChosenFrame(options.frame, video, data, settings, image_size)
+
+
+def _feed(
+    packets: "Iterator[Packet[Any]]",
+    tracks: Tracks,
+    finder: FrameFinder | None,
+    audio: AudioCollector | None,
+) -> float:
+    """Returns the end of the last packet of video seen, in seconds: headers lie about durations."""
+    end_s = 0.0
+    for packet in packets:
+        if audio and packet.stream is tracks.audio:
+            audio.feed(packet)
+        elif finder:
+            end_s = max(end_s, shown_until_s(packet))
+            if not finder.done:
+                finder.feed(packet)
+            elif audio:  # the sound tells how long the clip is: the rest need not even be read
+                packet.stream.discard = Discard.all
+    return end_s
+
+
+def _missing(picture: Picture | None, waveform: npt.NDArray[np.int16] | None) -> tuple[str, ...]:
+    video = () if picture else ("video",)
+    if waveform is None:
+        return (*video, "audio")
+    return video if waveform.any() else (*video, "voice")
