@@ -14,6 +14,7 @@
     │       ├── DecodeTimeoutError    422 decode_timeout      the wall-time limit of one clip
     │       └── DecodeCrashedError    422 decode_crashed      the decoder died over this clip
     ├── CheckpointError             500 bad_checkpoint      at start: the model directory cannot be used
+    ├── ConfigurationError          500 bad_configuration   at start: serve.yaml or an option is wrong
     ├── OverloadedError             503 overloaded          a bounded queue is full; try again
     ├── NotReadyError               503 not_ready           still starting
     ├── DeadlineExceededError       504 deadline_exceeded
@@ -115,6 +116,12 @@ class CheckpointError(ServeAppError):
     status, code, title = 500, "bad_checkpoint", "Model directory cannot be used"
 
 
+class ConfigurationError(ServeAppError):
+    """serve.yaml or a command-line option is wrong; raised at start, never by a request."""
+
+    status, code, title = 500, "bad_configuration", "Configuration error"
+
+
 class OverloadedError(ServeAppError):
     """A bounded queue is full."""
 
@@ -143,3 +150,14 @@ class EngineDeadError(EngineError):
     """The engine process is gone; its replica is being replaced."""
 
     status, code, title = 503, "engine_dead", "Engine is restarting"
+
+
+def error_by_code(code: str | None) -> type[ServeAppError]:
+    """The class with this code, as a server's X-Error-Code names it; the base class if there is none."""
+
+    def search(kind: type[ServeAppError]) -> type[ServeAppError] | None:
+        if kind.code == code:
+            return kind
+        return next(filter(None, map(search, kind.__subclasses__())), None)
+
+    return search(ServeAppError) or ServeAppError

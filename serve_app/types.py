@@ -98,3 +98,21 @@ class Answer:
     timings_ms: Mapping[str, float]  # decode, queue, first_token, total
     provenance: Mapping[str, Any] = field(default_factory=dict)
     voice: VoiceStatistics | None = None
+
+
+def request_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:
+    """Timings of a request as its caller saw them, from the stages' own figures.
+
+    Args:
+        stages: `decode`, and the engine's `queue`, `first_token` and `total`.
+        elapsed_ms: from the request's arrival to its last token.
+
+    What neither the decode worker nor the engine accounts for is waiting: it goes into `queue`.
+    """
+    outside_ms = elapsed_ms - stages["decode"] - stages["total"]
+    return {
+        "decode": stages["decode"],
+        "queue": outside_ms + stages["queue"],
+        "first_token": elapsed_ms - stages["total"] + stages["first_token"],
+        "total": elapsed_ms,
+    }

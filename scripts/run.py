@@ -1,0 +1,49 @@
+"""`make run`: start the server, ask one question about the sample clip, print the answer, keep serving."""
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+
+import serve_app
+from serve_app.errors import ServeAppError
+from serve_app.serve_config import load_serve_config
+from serve_app.server import running_server
+
+CONFIG = Path("configs/serve.yaml")
+QUESTION = "[emotion] What is the emotion expressed in this video?"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=7887)
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print("starting (half a minute on two cores) ...", flush=True)
+    try:
+        with running_server(load_serve_config(CONFIG, port=args.port)) as url:
+            ask(url)
+            signal.pause()
+    except ServeAppError as error:
+        print(f"error: {error.title}: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def ask(url: str) -> None:
+    clip = Path(serve_app.__file__).parent / "assets" / "sample.mp4"
+    body = {"video_path": str(clip), "question": QUESTION}
+    answer = httpx.post(f"{url}/process_video", json=body, timeout=60).raise_for_status().json()
+    print(f"\nclip:     {clip}\nquestion: {QUESTION}\nanswer:   {answer['response']}")
+    print("          (a random checkpoint: its words mean nothing yet)\n\nAsk again:\n")
+    print(f"  curl {url}/process_video -H 'Content-Type: application/json' \\")
+    print(f"    -d '{json.dumps(body)}'\n\nserving on {url}; Ctrl-C stops it", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

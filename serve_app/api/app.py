@@ -1,0 +1,31 @@
+"""create_api: the routers, the error handlers and the body limit in one FastAPI application."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from serve_app import __version__
+from serve_app.api import legacy, operations
+from serve_app.api.body_limit import BodyLimit
+from serve_app.api.errors import add_error_handlers
+from serve_app.api.service import AnswerService
+from serve_app.settings import AppSettings
+
+
+def create_api(service: AnswerService, settings: AppSettings) -> FastAPI:
+    """The application over one service. Its start-up begins the warm-up without waiting for it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        warm_up = asyncio.create_task(service.warm_up())
+        yield
+        warm_up.cancel()
+
+    api = FastAPI(title="Emotion-LLaMA", version=__version__, lifespan=lifespan)
+    api.include_router(legacy.create_router(service, settings))
+    api.include_router(operations.create_router(service))
+    api.add_middleware(BodyLimit, max_body_bytes=settings.limits.max_body_bytes)
+    add_error_handlers(api)
+    return api

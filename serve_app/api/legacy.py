@@ -1,0 +1,67 @@
+"""POST /process_video, the route of the original's API guide."""
+
+import uuid
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.api.service import AnswerService
+from serve_app.errors import InvalidRequestError
+from serve_app.settings import AppSettings, SamplingSettings
+from serve_app.types import ClipSource, DecodeOptions, Sampling
+
+FrameTime = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class ProcessVideoRequest(BaseModel):
+    """The two documented fields, and what else may be chosen. Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    video_path: str = Field(description="A path on the server, inside its allowed roots.")
+    question: str
+    frame: Literal["first", "middle", "sharpest"] | FrameTime = "first"
+    voice: bool = Field(default=False, description="Add statistics of the voice to the answer.")
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, gt=0)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    details: bool = Field(default=False, description="Add token ids, timings and provenance.")
+
+    def sampling(self, defaults: SamplingSettings) -> Sampling:
+        """What the request says, the server's defaults elsewhere."""
+        chosen = self.model_dump(
+            include={"temperature", "top_p", "top_k", "max_tokens"}, exclude_none=True
+        )
+        return Sampling(**{**defaults.model_dump(), **chosen}, seed=self.seed)
+
+
+def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
+    """POST /process_video."""
+    router = APIRouter(tags=["legacy"])
+
+    @router.post("/process_video")
+    async def process_video(request: ProcessVideoRequest) -> dict[str, Any]:
+        limit = settings.limits.max_question_chars
+        if len(request.question) > limit:
+            raise InvalidRequestError(
+                f"question has {len(request.question)} characters; the limit is {limit}"
+            )
+        answer = await service.answer(
+            ClipSource(path=request.video_path),
+            request.question,
+            DecodeOptions(request.frame, request.voice),
+            request.sampling(settings.sampling),
+            uuid.uuid4().hex,
+        )
+        body: dict[str, Any] = {"response": answer.text}
+        if answer.voice is not None:
+            body["voice"] = asdict(answer.voice)
+        if request.details:
+            body["details"] = asdict(answer)
+        return body
+
+    return router

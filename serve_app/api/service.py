@@ -1,0 +1,26 @@
+"""What the routes need from whatever answers behind them."""
+
+from typing import Protocol
+
+from serve_app.types import Answer, ClipSource, DecodeOptions, Sampling
+
+
+class AnswerService(Protocol):
+    """Answers questions about clips: the Serve graph in production, a local engine without it."""
+
+    @property
+    def is_ready(self) -> bool:
+        """True once a warm-up request went through every stage."""
+
+    async def warm_up(self) -> None:
+        """Send one request through every stage; `is_ready` afterwards."""
+
+    async def answer(
+        self,
+        source: ClipSource,
+        question: str,
+        options: DecodeOptions,
+        sampling: Sampling,
+        request_id: str,
+    ) -> Answer:
+        """Raises a `ServeAppError`; cancelling the caller cancels every stage."""

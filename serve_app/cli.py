@@ -1,0 +1,149 @@
+"""The command line: emotion-llama serve | ask."""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from serve_app.errors import (
+    InvalidRequestError,
+    NotReadyError,
+    RequestError,
+    ServeAppError,
+    error_by_code,
+)
+
+DEFAULT_CONFIG = Path("configs/serve.yaml")
+DEFAULT_URL = "http://127.0.0.1:7887"
+EXIT_SERVER_FAULT = 1
+EXIT_CALLER_FAULT = 2  # also argparse's
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit status: 0, 1 (ours) or 2 (the caller's)."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        return status
+    except ServeAppError as error:
+        print(f"error: {error.title}: {error.message}", file=sys.stderr)
+        return EXIT_CALLER_FAULT if isinstance(error, RequestError) else EXIT_SERVER_FAULT
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="emotion-llama", description="Emotion-LLaMA on Ray Serve")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="start the server on this machine and keep it up")
+    serve.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
+    serve.add_argument("--model", type=Path, help="checkpoint directory, in place of the config's")
+    serve.add_argument("--port", type=int, help="in place of the config's")
+    serve.add_argument("--address", help="a running Ray cluster; default: start one")
+    serve.set_defaults(run=_serve)
+
+    ask = commands.add_parser("ask", help="ask one question about one clip")
+    ask.add_argument("clip", type=Path)
+    ask.add_argument("question")
+    where = ask.add_mutually_exclusive_group()
+    where.add_argument("--url", default=DEFAULT_URL, help="of a server; default: %(default)s")
+    where.add_argument("--model", type=Path, help="run this checkpoint here, without a server")
+    ask.add_argument("--frame", default="first", help="first, middle, sharpest or a time in s")
+    ask.add_argument("--voice", action="store_true", help="add statistics of the voice")
+    ask.add_argument("--temperature", type=float)
+    ask.add_argument("--max-tokens", type=int)
+    ask.add_argument("--seed", type=int)
+    ask.add_argument("--json", action="store_true", help="print one object with all details")
+    ask.set_defaults(run=_ask)
+    return parser
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from serve_app.serve_config import load_serve_config
+    from serve_app.server import running_server
+
+    config = load_serve_config(args.config, args.model, args.port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    print(f"starting {config.applications[0].args['model']} ...", flush=True)
+    with running_server(config, args.address) as url:
+        print(f"ready: {url}   (Ctrl-C stops it)", flush=True)
+        signal.pause()
+    return 0
+
+
+def _ask(args: argparse.Namespace) -> int:
+    request = {
+        "video_path": str(args.clip.resolve()),
+        "question": args.question,
+        "frame": _name_or_seconds(args.frame),
+        "voice": args.voice,
+        "temperature": args.temperature,
+        "max_tokens": args.max_tokens,
+        "seed": args.seed,
+        "details": True,
+    }
+    request = {key: value for key, value in request.items() if value is not None}
+    if args.model:
+        details = asyncio.run(_ask_engine(args.model, request))
+    else:
+        details = _ask_server(args.url, request)
+    print(json.dumps(details, ensure_ascii=False) if args.json else details["text"])
+    return 0
+
+
+def _name_or_seconds(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _ask_server(url: str, request: dict[str, Any]) -> dict[str, Any]:
+    import httpx
+
+    try:
+        response = httpx.post(f"{url}/process_video", json=request, timeout=None)
+    except httpx.TransportError as error:
+        raise NotReadyError(f"no server answers at {url}: {error}") from error
+    if not response.is_success:
+        kind = error_by_code(response.headers.get("X-Error-Code"))
+        raise kind(response.json()["details"])
+    details: dict[str, Any] = response.json()["details"]
+    return details
+
+
+async def _ask_engine(model: Path, request: dict[str, Any]) -> dict[str, Any]:
+    from pydantic import ValidationError
+
+    from serve_app.api.legacy import ProcessVideoRequest
+    from serve_app.local import LocalPipeline
+    from serve_app.settings import EngineSettings, MediaSettings, SamplingSettings
+    from serve_app.types import ClipSource, DecodeOptions
+
+    try:
+        checked = ProcessVideoRequest.model_validate(request)
+    except ValidationError as error:
+        raise InvalidRequestError(str(error)) from error
+    # Whoever runs this may read what they may read: no roots to keep to.
+    media = MediaSettings(allowed_roots=(Path("/"),), num_decode_workers=1, voice=checked.voice)
+    pipeline = LocalPipeline(model, media, EngineSettings())
+    try:
+        answer = await pipeline.answer(
+            ClipSource(path=checked.video_path),
+            checked.question,
+            DecodeOptions(checked.frame, checked.voice),
+            checked.sampling(SamplingSettings()),
+        )
+        return asdict(answer)
+    finally:
+        await pipeline.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

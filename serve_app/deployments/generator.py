@@ -1,0 +1,37 @@
+"""Generator: a Clip and a question into an Answer, on one vLLM engine per replica."""
+
+from pathlib import Path
+
+from ray import serve
+
+from serve_app.checkpoint import read_checkpoint
+from serve_app.engine import Engine
+from serve_app.settings import EngineSettings
+from serve_app.types import Answer, Clip, Sampling
+
+
+@serve.deployment
+class Generator:
+    """Owns the engine. Its health is the engine's: a dead EngineCore gets the replica replaced."""
+
+    async def __init__(self, model: Path, settings: EngineSettings) -> None:
+        # async: AsyncLLM wants to be created inside the replica's event loop.
+        self._engine = Engine(read_checkpoint(model), settings)
+
+    async def answer(
+        self, clip: Clip, question: str, sampling: Sampling, request_id: str
+    ) -> Answer:
+        """Cancelling the request aborts it in the engine."""
+        return await self._engine.answer(clip, question, sampling, request_id)
+
+    async def encoder_calls(self) -> int:
+        """See Engine.encoder_calls."""
+        return await self._engine.encoder_calls()
+
+    async def check_health(self) -> None:
+        """Called by Serve every health_check_period_s."""
+        await self._engine.check_health()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_engine"):
+            self._engine.shutdown()

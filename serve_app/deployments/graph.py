@@ -1,0 +1,124 @@
+"""One request through the graph: affinity, deadline, cancellation, and errors back out of Ray's wrapping."""
+
+import asyncio
+import hashlib
+import logging
+import time
+from dataclasses import replace
+from importlib import resources
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.errors import DeadlineExceededError, EngineDeadError, OverloadedError, ServeAppError
+from serve_app.settings import LimitSettings
+from serve_app.types import Answer, ClipSource, DecodeOptions, Sampling, request_timings_ms
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_RETRY_S = 1.0
+
+
+class Graph:
+    """Preprocessor -> Generator as an AnswerService."""
+
+    def __init__(
+        self, preprocessor: DeploymentHandle, generator: DeploymentHandle, limits: LimitSettings
+    ) -> None:
+        self._preprocessor = preprocessor
+        self._generator = generator
+        self._limits = limits
+        self._num_in_flight = 0
+        self.is_ready = False
+
+    async def warm_up(self) -> None:
+        """Send the bundled clip through until it is answered once."""
+        sample = resources.files("serve_app").joinpath("assets/sample.mp4").read_bytes()
+        sampling = Sampling(temperature=0, max_tokens=2)
+        while not self.is_ready:
+            try:
+                await self._send(
+                    ClipSource(data=sample), "warm-up", DecodeOptions(), sampling, "warm-up"
+                )
+                self.is_ready = True
+            except Exception:
+                logger.exception("warm-up failed; trying again in %s s", WARM_UP_RETRY_S)
+                await asyncio.sleep(WARM_UP_RETRY_S)
+
+    async def answer(
+        self,
+        source: ClipSource,
+        question: str,
+        options: DecodeOptions,
+        sampling: Sampling,
+        request_id: str,
+    ) -> Answer:
+        """See AnswerService. Raises OverloadedError, DeadlineExceededError, or what a stage raised."""
+        limit = self._limits.max_in_flight
+        if self._num_in_flight >= limit:
+            raise OverloadedError(f"{limit} requests are in progress already; the limit is {limit}")
+        timeout_s = self._limits.request_timeout_s
+        started = time.perf_counter()
+        self._num_in_flight += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._send(source, question, options, sampling, request_id)
+        except TimeoutError:
+            raise DeadlineExceededError(f"no answer within {timeout_s} s") from None
+        finally:
+            self._num_in_flight -= 1
+        elapsed_ms = (time.perf_counter() - started) * 1e3
+        return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))
+
+    async def _send(
+        self,
+        source: ClipSource,
+        question: str,
+        options: DecodeOptions,
+        sampling: Sampling,
+        request_id: str,
+    ) -> Answer:
+        # Requests of one clip go to the replicas that hold it.
+        key = clip_key(source)
+        clip = self._preprocessor.options(session_id=key, _by_reference=True).decode.remote(
+            source, options
+        )
+        # The clip is passed on un-awaited: its pixels go from replica to replica, not through here.
+        answer = self._generator.options(session_id=key, _by_reference=True).answer.remote(
+            clip, question, sampling, request_id
+        )
+        try:
+            result: Answer = await answer
+            return result
+        except asyncio.CancelledError:
+            # The client left, or the deadline passed: stop both stages.
+            answer.cancel()
+            clip.cancel()
+            raise
+        except Exception as error:
+            raise unwrap(error) from None
+
+
+def clip_key(source: ClipSource) -> str:
+    """What consistent hashing routes by: the path as given, or the content."""
+    if source.path is not None:
+        return source.path
+    assert source.data is not None
+    return hashlib.sha256(source.data).hexdigest()
+
+
+def unwrap(error: Exception) -> Exception:
+    """The ServeAppError inside Ray's wrapping, or its equivalent; other errors stay as they are."""
+    cause: BaseException = error
+    while isinstance(cause, RayTaskError):
+        cause = cause.cause
+    if isinstance(cause, ServeAppError):
+        return cause
+    if isinstance(cause, BackPressureError):
+        return OverloadedError(f"a stage behind the ingress is full: {cause}")
+    if isinstance(cause, DeploymentUnavailableError):
+        return EngineDeadError(str(cause))
+    if isinstance(error, RayError) and not isinstance(error, RayTaskError):
+        return EngineDeadError(f"the replica that held the request is gone: {error}")
+    return error

@@ -1,0 +1,24 @@
+"""Ingress: receives HTTP and sends each request through the graph."""
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.api.app import create_api
+from serve_app.deployments.graph import Graph
+from serve_app.settings import AppSettings
+
+
+@serve.deployment
+@serve.ingress()
+class Ingress:
+    """The FastAPI application over the other two deployments. No torch, no decoding."""
+
+    def __init__(
+        self, preprocessor: DeploymentHandle, generator: DeploymentHandle, settings: AppSettings
+    ) -> None:
+        self._graph = Graph(preprocessor, generator, settings.limits)
+        self._settings = settings
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_api(self._graph, self._settings)

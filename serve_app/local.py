@@ -1,0 +1,37 @@
+"""The graph's two stages in one process, without Ray or HTTP: `emotion-llama ask --model`, and the bare engine
+that the benchmark compares with."""
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from serve_app.checkpoint import read_checkpoint
+from serve_app.engine import Engine
+from serve_app.media.pool import DecodePool
+from serve_app.settings import EngineSettings, MediaSettings
+from serve_app.types import Answer, ClipSource, DecodeOptions, Sampling, request_timings_ms
+
+
+class LocalPipeline:
+    """A decode pool feeding an engine. Create it inside a running event loop; close it when done."""
+
+    def __init__(self, model: Path, media: MediaSettings, engine: EngineSettings) -> None:
+        checkpoint = read_checkpoint(model)
+        self._pool = DecodePool(media, checkpoint.image_size)
+        self._engine = Engine(checkpoint, engine)
+
+    async def answer(
+        self, source: ClipSource, question: str, options: DecodeOptions, sampling: Sampling
+    ) -> Answer:
+        """Raises a ServeAppError, the same ones as over HTTP."""
+        started = time.perf_counter()
+        clip = await self._pool.decode(source, options)
+        answer = await self._engine.answer(clip, question, sampling)
+        elapsed_ms = (time.perf_counter() - started) * 1e3
+        return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))
+
+    async def close(self) -> None:
+        """End the engine process and the decode workers."""
+        await asyncio.to_thread(self._pool.close)
+        self._engine.shutdown()

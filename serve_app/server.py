@@ -1,0 +1,105 @@
+"""Starts Ray Serve on this machine (or a given cluster), deploys a config and waits until it is ready."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from serve_app.checkpoint import read_checkpoint
+from serve_app.errors import ConfigurationError, NotReadyError
+from serve_app.serve_config import app_settings
+
+READY_TIMEOUT_S = 600.0
+LOCAL_OBJECT_STORE_BYTES = 1 << 30  # a clip is 0.6 MB plus 32 kB per second
+MIN_LOCAL_CPUS = 2  # what configs/serve.yaml asks for, also on a machine with one core
+
+
+@contextmanager
+def running_server(config: Any, address: str | None = None) -> Iterator[str]:
+    """The server of a loaded config, ready; ended when the block ends. Yields its URL.
+
+    Args:
+        config: a ServeDeploySchema.
+        address: of a running Ray cluster; None starts one for this process alone.
+
+    Raises:
+        ConfigurationError: the port is taken. CheckpointError: the model cannot be used.
+        NotReadyError: a deployment failed, or did not become ready in time.
+    """
+    host, port = config.http_options.host, config.http_options.port
+    read_checkpoint(app_settings(config).model)
+    _check_port(host, port)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray import serve
+
+    _init_ray(address)
+    try:
+        _deploy(config)
+        url = f"http://{host}:{port}"
+        _wait_until_ready(url, config.applications[0].name)
+        yield url
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _init_ray(address: str | None) -> None:
+    import ray
+
+    if address is not None:
+        ray.init(address=address, namespace="serve", log_to_driver=False)
+        return
+    ray.init(
+        address="local",
+        namespace="serve",
+        num_cpus=max(MIN_LOCAL_CPUS, os.cpu_count() or 1),
+        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="warning",
+    )
+
+
+def _deploy(config: Any) -> None:
+    # What `serve run FILE` does; there is no public function for it. Ray is pinned exactly.
+    from ray.serve._private.api import serve_start
+
+    client = serve_start(
+        http_options=config.http_options.model_dump(),
+        proxy_location=config.proxy_location,
+        global_logging_config=config.logging_config,
+    )
+    client.deploy_apps(config, _blocking=False)
+
+
+def _wait_until_ready(url: str, app_name: str) -> None:
+    from ray import serve
+
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        application = serve.status().applications.get(app_name)
+        if application is not None and application.status.endswith("FAILED"):
+            reasons = [application.message]
+            reasons += [status.message for status in application.deployments.values()]
+            raise NotReadyError("; ".join(reason for reason in reasons if reason))
+        try:
+            if httpx.get(f"{url}/readyz", timeout=5).is_success:
+                return
+        except httpx.TransportError:
+            pass  # the proxy is not up yet
+        time.sleep(0.2)
+    raise NotReadyError(f"not ready after {READY_TIMEOUT_S:.0f} s")

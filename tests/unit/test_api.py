@@ -1,0 +1,153 @@
+"""The routes over a fake service: bodies, statuses, limits. What answers behind them is tested in tests/serve."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serve_app.api.app import create_api
+from serve_app.errors import ClipNotFoundError, OverloadedError
+from serve_app.settings import AppSettings, LimitSettings
+from serve_app.types import Answer, ClipSource, DecodeOptions, Sampling, Usage
+
+QUESTION = {"video_path": "/clips/a.mp4", "question": "[emotion] What?"}
+
+
+class FakeService:
+    """Records what it was asked and answers or raises what it was told to."""
+
+    def __init__(self) -> None:
+        self.is_ready = False
+        self.error: Exception | None = None
+        self.asked: list[tuple[ClipSource, str, DecodeOptions, Sampling]] = []
+
+    async def warm_up(self) -> None:
+        await asyncio.sleep(0)
+        self.is_ready = True
+
+    async def answer(
+        self,
+        source: ClipSource,
+        question: str,
+        options: DecodeOptions,
+        sampling: Sampling,
+        request_id: str,
+    ) -> Answer:
+        self.asked.append((source, question, options, sampling))
+        if self.error:
+            raise self.error
+        return Answer("happy", [5], [1, 5], "stop", Usage(2, 1, 0), {"total": 1.0})
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def client(service: FakeService) -> Iterator[TestClient]:
+    limits = LimitSettings(max_body_bytes=2000, max_question_chars=100)
+    api = create_api(service, AppSettings(model=Path("/m"), limits=limits))
+    with TestClient(api, raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_the_documented_body_gets_the_documented_answer(
+    client: TestClient, service: FakeService
+) -> None:
+    response = client.post("/process_video", json=QUESTION)
+    assert (response.status_code, response.json()) == (200, {"response": "happy"})
+    source, question, options, sampling = service.asked[0]
+    assert (source.path, question) == ("/clips/a.mp4", "[emotion] What?")
+    assert options == DecodeOptions("first", voice=False)
+    assert sampling == Sampling(0.2, 0.9, 50, 500, None)
+
+
+def test_optional_fields_reach_the_service(client: TestClient, service: FakeService) -> None:
+    chosen = {"frame": 1.5, "voice": True, "temperature": 0, "max_tokens": 7, "seed": 3}
+    response = client.post("/process_video", json=QUESTION | chosen | {"details": True})
+    assert response.json()["details"]["token_ids"] == [5]
+    _, _, options, sampling = service.asked[0]
+    assert options == DecodeOptions(1.5, voice=True)
+    assert sampling == Sampling(0, 0.9, 50, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"question": None}, "question"),
+        ({"temprature": 1}, "temprature"),
+        ({"temperature": 3}, "temperature"),
+        ({"frame": "last"}, "frame"),
+        ({"frame": -1}, "frame"),
+        ({"question": "x" * 101}, "101 characters; the limit is 100"),
+    ],
+    ids=["not a string", "unknown", "out of range", "no such choice", "negative", "too long"],
+)
+def test_a_wrong_field_is_named(client: TestClient, change: dict[str, Any], where: str) -> None:
+    response = client.post("/process_video", json=QUESTION | change)
+    body = response.json()
+    assert response.status_code == body["code"] == 422
+    assert body["error"] == "Invalid request"
+    assert where in body["details"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_what_is_not_a_json_object_is_a_422(client: TestClient, content: bytes) -> None:
+    response = client.post("/process_video", content=content)
+    assert response.status_code == 422
+    assert set(response.json()) == {"error", "code", "details"}
+
+
+def test_an_error_of_the_service_keeps_its_status(client: TestClient, service: FakeService) -> None:
+    service.error = ClipNotFoundError("/clips/a.mp4 does not exist")
+    response = client.post("/process_video", json=QUESTION)
+    assert response.status_code == 404
+    assert response.headers["X-Error-Code"] == "clip_not_found"
+    assert response.json() == {
+        "error": "Video file not found",
+        "code": 404,
+        "details": "/clips/a.mp4 does not exist",
+    }
+
+
+def test_a_full_server_says_when_to_come_back(client: TestClient, service: FakeService) -> None:
+    service.error = OverloadedError("128 requests are in progress already")
+    response = client.post("/process_video", json=QUESTION)
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) >= 1
+
+
+def test_a_bug_is_a_500_without_its_text(client: TestClient, service: FakeService) -> None:
+    service.error = RuntimeError("secret path /home/x")
+    response = client.post("/process_video", json=QUESTION)
+    assert response.status_code == 500
+    assert "secret" not in response.text
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["by its header", "while it arrives"])
+def test_a_body_over_the_limit_is_cut_off(
+    client: TestClient, service: FakeService, declared: bool
+) -> None:
+    body = b"x" * 5000
+    content: Any = body if declared else iter([body])
+    response = client.post("/process_video", content=content)
+    assert response.status_code == 413
+    assert "the limit is 2000" in response.json()["details"]
+    assert not service.asked
+
+
+def test_other_routes_and_methods_answer_in_the_same_form(client: TestClient) -> None:
+    assert client.get("/nothing").json()["code"] == 404
+    assert client.get("/process_video").json()["code"] == 405
+
+
+def test_readiness_follows_the_warm_up(client: TestClient, service: FakeService) -> None:
+    assert client.get("/healthz").status_code == 200
+    service.is_ready = False
+    assert client.get("/readyz").status_code == 503
+    service.is_ready = True
+    assert client.get("/readyz").json() == {"status": "ready"}

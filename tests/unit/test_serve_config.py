@@ -1,0 +1,84 @@
+"""serve.yaml: the shipped file is valid, and every misspelt key of any level is an error with its path."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serve_app import app, serve_config
+from serve_app.deployments.generator import Generator
+from serve_app.deployments.ingress import Ingress
+from serve_app.deployments.preprocessor import Preprocessor
+from serve_app.errors import ConfigurationError
+from serve_app.serve_config import app_settings, load_serve_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+LAPTOP = next(path for path in CONFIGS if path.name == "serve.yaml")
+
+
+def write(raw: Any, folder: Path) -> Path:
+    path = folder / "serve.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_a_shipped_config_loads_and_builds(path: Path, tiny_checkpoint: Path) -> None:
+    config = load_serve_config(path, model=tiny_checkpoint)
+    assert config.http_options.host == "127.0.0.1"
+    assert app.build(app_settings(config)) is not None
+
+
+def test_the_known_deployment_names_are_those_of_the_graph() -> None:
+    names = {deployment.name for deployment in (Ingress, Preprocessor, Generator)}
+    assert names == serve_config.DEPLOYMENT_NAMES
+
+
+def test_every_deployment_has_bounded_queues() -> None:
+    for deployment in yaml.safe_load(LAPTOP.read_text())["applications"][0]["deployments"]:
+        assert deployment["max_queued_requests"] > 0, deployment["name"]
+        assert deployment["max_ongoing_requests"] > 0, deployment["name"]
+
+
+def mappings(node: Any, where: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every mapping in the file."""
+    if isinstance(node, dict):
+        return [where, *(p for key, value in node.items() for p in mappings(value, (*where, key)))]
+    if isinstance(node, list):
+        return [p for i, value in enumerate(node) for p in mappings(value, (*where, i))]
+    return []
+
+
+@pytest.mark.parametrize(
+    "where", mappings(yaml.safe_load(LAPTOP.read_text())), ids=lambda w: ".".join(map(str, w))
+)
+def test_a_misspelt_key_is_refused_at_every_level(where: tuple[Any, ...], tmp_path: Path) -> None:
+    raw = copy.deepcopy(yaml.safe_load(LAPTOP.read_text()))
+    node = raw
+    for step in where:
+        node = node[step]
+    node["num_replica"] = 2
+    with pytest.raises(ConfigurationError, match="num_replica"):
+        load_serve_config(write(raw, tmp_path))
+
+
+def test_an_unknown_deployment_is_refused(tmp_path: Path) -> None:
+    raw = yaml.safe_load(LAPTOP.read_text())
+    raw["applications"][0]["deployments"][0]["name"] = "Ingres"
+    with pytest.raises(ConfigurationError, match="no deployment is called 'Ingres'"):
+        load_serve_config(write(raw, tmp_path))
+
+
+def test_a_value_out_of_range_names_its_key(tmp_path: Path) -> None:
+    raw = yaml.safe_load(LAPTOP.read_text())
+    raw["applications"][0]["args"]["media"]["max_duration_s"] = -1
+    with pytest.raises(ConfigurationError, match=r"media\.max_duration_s"):
+        load_serve_config(write(raw, tmp_path))
+
+
+def test_options_replace_model_and_port(tmp_path: Path) -> None:
+    config = load_serve_config(LAPTOP, model=tmp_path, port=8123)
+    assert config.http_options.port == 8123
+    assert app_settings(config).model == tmp_path
