@@ -7,10 +7,10 @@ Checkpoint tensors (Hugging-Face style directory, safetensors):
     audio_tower.*                                            as transformers' HubertModel
     projectors.{visual,face,temporal,audio,cls}.{weight,bias}
 
-vLLM refuses to start when one of them is missing or one is left over.
+The engine refuses to start when one of them is missing or one is left over.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -123,7 +123,29 @@ class EmotionLlamaForConditionalGeneration(
         return self.language_model.compute_logits(hidden_states)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        return AutoWeightsLoader(self).load_weights(weights)
+        """Raises:
+        ValueError: a tensor is left over, or a part of a fused one is missing. vLLM itself finds
+            whole tensors that are missing, but is content with a third of a qkv_proj.
+        """
+        seen = set()
+
+        def noted() -> Iterator[tuple[str, torch.Tensor]]:
+            for name, tensor in weights:
+                seen.add(name)
+                yield name, tensor
+
+        loaded: set[str] = AutoWeightsLoader(self).load_weights(noted())
+        missing = {part for name in loaded for part in self._parts(name)} - seen
+        if missing:
+            raise ValueError(f"tensors missing from the checkpoint: {sorted(missing)}")
+        return loaded
+
+    def _parts(self, name: str) -> list[str]:
+        """The checkpoint's names for a fused parameter; empty for any other."""
+        for fused, parts in self.packed_modules_mapping.items():
+            if f".{fused}." in name:
+                return [name.replace(f".{fused}.", f".{part}.") for part in parts]
+        return []
 
 
 def _stack(values: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
