@@ -1,0 +1,133 @@
+"""Decodes clips in worker processes, with a bounded queue, and outlives whatever kills them."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from typing import ParamSpec, TypeVar
+
+from pebble import ProcessExpired
+
+from serve_app.errors import (
+    ClipOverLimitError,
+    DecodeCrashedError,
+    DecodeTimeoutError,
+    InvalidRequestError,
+    OverloadedError,
+)
+from serve_app.media import worker
+from serve_app.media.context import worker_context
+from serve_app.media.lane import Lane, WorkerOptions
+from serve_app.settings import MIB, MediaSettings
+from serve_app.types import Clip, ClipSource, DecodeOptions
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DecodePool:
+    """Starts its workers at once; the voice's warms up by itself."""
+
+    def __init__(self, settings: MediaSettings, image_size: int) -> None:
+        self._settings, self._image_size = settings, image_size
+        context = worker_context(worker.__name__)
+        decoding = WorkerOptions(
+            context, worker.start_decode_worker, (settings,), settings.max_clips_per_worker
+        )
+        listening = WorkerOptions(context, worker.start_voice_worker, (settings,))
+        self._decoders = Lanes(settings.num_decode_workers, decoding, settings)
+        self._voice = Lanes(1, listening, settings) if settings.voice else None
+
+    async def decode(self, source: ClipSource, options: DecodeOptions) -> Clip:
+        """Raises one of errors.py's classes. Cancelling it frees the worker."""
+        if options.voice and self._voice is None:
+            raise InvalidRequestError("voice is true; this server does not offer voice statistics")
+        clip = await self._decoders.run(
+            "decoding",
+            self._settings.decode_timeout_s,
+            worker.decode_source,
+            source,
+            options,
+            self._settings,
+            self._image_size,
+        )
+        return await self._with_voice(clip) if options.voice else clip
+
+    async def _with_voice(self, clip: Clip) -> Clip:
+        if clip.waveform is None or "voice" in clip.missing:
+            return clip
+        assert self._voice is not None
+        statistics = await self._voice.run(
+            "measuring the voice",
+            self._settings.voice_timeout_s,
+            worker.describe_voice,
+            clip.waveform,
+            self._settings,
+        )
+        return replace(clip, voice=statistics)
+
+    def close(self) -> None:
+        """Kills the workers. Returns when they are gone."""
+        self._decoders.close()
+        if self._voice is not None:
+            self._voice.close()
+
+
+class Lanes:
+    """Hands each task to a free lane, and tells the caller in our own errors what became of it."""
+
+    def __init__(self, num_lanes: int, options: WorkerOptions, settings: MediaSettings) -> None:
+        self._settings = settings
+        self._lanes = [Lane(options) for _ in range(num_lanes)]
+        self._free: asyncio.Queue[Lane] = asyncio.Queue()
+        self._num_waiting = 0
+        for lane in self._lanes:
+            self._free.put_nowait(lane)
+
+    async def run(
+        self,
+        doing: str,
+        timeout_s: float,
+        function: Callable[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """`doing` names the task in errors. The wall time does not include waiting for a lane."""
+        lane = await self._next_free()
+        try:
+            return await lane.run(timeout_s, function, *args, **kwargs)
+        except TimeoutError as error:
+            raise DecodeTimeoutError(
+                f"{doing} was stopped at {timeout_s:.1f} s, the limit"
+            ) from error
+        except (ProcessExpired, BrokenProcessPool) as error:
+            raise DecodeCrashedError(f"{doing} ended with {_cause(error)}") from error
+        except MemoryError as error:
+            limit = self._settings.worker_memory_bytes // MIB
+            raise ClipOverLimitError(f"{doing} needs more than {limit} MiB, the limit") from error
+        finally:
+            self._free.put_nowait(lane)
+
+    async def _next_free(self) -> Lane:
+        limit = self._settings.max_queued_clips
+        if self._free.empty() and self._num_waiting >= limit:
+            raise OverloadedError(
+                f"{self._num_waiting} clips wait to be decoded; the limit is {limit}"
+            )
+        self._num_waiting += 1
+        try:
+            return await self._free.get()
+        finally:
+            self._num_waiting -= 1
+
+    def close(self) -> None:
+        for lane in self._lanes:
+            lane.close()
+
+
+def _cause(error: Exception) -> str:
+    code = getattr(error, "exitcode", None)
+    if isinstance(code, int) and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"

@@ -1,0 +1,72 @@
+"""librosa's statistics of a voice: how loud, how high, how often it pauses."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from serve_app.types import SAMPLE_RATE, VoiceStatistics
+
+FULL_SCALE = 32_768  # of an int16 sample
+FLOOR_DB = -120.0
+
+MIN_PITCH_HZ, MAX_PITCH_HZ = 65.0, 500.0  # from a low man's voice to a child's
+PITCH_WINDOW = 1024  # samples: 64 ms, four periods of the lowest pitch
+SILENCE_DB = 35.0  # below the loudest moment
+MIN_PAUSE_S = 0.2
+
+WARM_UP_S = 1.0
+
+
+def voice_statistics(waveform: npt.NDArray[np.int16]) -> VoiceStatistics:
+    sound = waveform.astype(np.float32) / np.float32(FULL_SCALE)
+    energy = float(np.sqrt(np.mean(np.square(sound, dtype=np.float64)))) if len(sound) else 0.0
+    pitch_hz = _pitch_hz(sound)
+    voiced_hz = pitch_hz[~np.isnan(pitch_hz)]
+    pauses_s = _pauses_s(sound)
+    return VoiceStatistics(
+        energy_rms=energy,
+        energy_db=max(FLOOR_DB, 20 * float(np.log10(energy))) if energy else FLOOR_DB,
+        pitch_median_hz=float(np.median(voiced_hz)) if len(voiced_hz) else None,
+        pitch_range_hz=float(np.ptp(np.percentile(voiced_hz, (5, 95)))) if len(voiced_hz) else None,
+        voiced_share=len(voiced_hz) / max(1, len(pitch_hz)),
+        num_pauses=len(pauses_s),
+        pause_share=sum(pauses_s) * SAMPLE_RATE / max(1, len(sound)),
+    )
+
+
+def _pitch_hz(sound: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """One value per 16 ms; NaN where nothing is voiced."""
+    if not sound.any():
+        return np.full(1, np.nan)
+    import librosa
+
+    pitch_hz, _, _ = librosa.pyin(
+        sound, fmin=MIN_PITCH_HZ, fmax=MAX_PITCH_HZ, sr=SAMPLE_RATE, frame_length=PITCH_WINDOW
+    )
+    return np.asarray(pitch_hz)
+
+
+def _pauses_s(sound: npt.NDArray[np.float32]) -> list[float]:
+    """Lengths of the silences between sounds: not before the first, nor after the last."""
+    if not sound.any():
+        return []
+    from librosa import effects
+
+    sounding = effects.split(sound, top_db=SILENCE_DB, frame_length=512, hop_length=128)
+    gaps_s = (sounding[1:, 0] - sounding[:-1, 1]) / SAMPLE_RATE
+    return [float(gap_s) for gap_s in gaps_s if gap_s >= MIN_PAUSE_S]
+
+
+def warm_up() -> None:
+    """Imports librosa and has numba compile what is used: 3 s, and 15 s the very first time."""
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(_cache_dir()))
+    time_s = np.arange(int(WARM_UP_S * SAMPLE_RATE)) / SAMPLE_RATE
+    voice_statistics((np.sin(2 * np.pi * 150 * time_s) * FULL_SCALE / 2).astype(np.int16))
+
+
+def _cache_dir() -> Path:
+    """Per user: numba's default, beside librosa's own files, is often not writable."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "emotion-llama-serve" / "numba"
