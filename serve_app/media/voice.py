@@ -13,6 +13,7 @@ FLOOR_DB = -120.0
 
 MIN_PITCH_HZ, MAX_PITCH_HZ = 65.0, 500.0  # from a low man's voice to a child's
 PITCH_WINDOW = 1024  # samples: 64 ms, four periods of the lowest pitch
+PITCH_STEP = 0.2  # semitones; librosa's 0.1 takes three times as long
 SILENCE_DB = 35.0  # below the loudest moment
 MIN_PAUSE_S = 0.2
 
@@ -43,7 +44,12 @@ def _pitch_hz(sound: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     import librosa
 
     pitch_hz, _, _ = librosa.pyin(
-        sound, fmin=MIN_PITCH_HZ, fmax=MAX_PITCH_HZ, sr=SAMPLE_RATE, frame_length=PITCH_WINDOW
+        sound,
+        fmin=MIN_PITCH_HZ,
+        fmax=MAX_PITCH_HZ,
+        sr=SAMPLE_RATE,
+        frame_length=PITCH_WINDOW,
+        resolution=PITCH_STEP,
     )
     return np.asarray(pitch_hz)
 
@@ -52,9 +58,9 @@ def _pauses_s(sound: npt.NDArray[np.float32]) -> list[float]:
     """Lengths of the silences between sounds: not before the first, nor after the last."""
     if not sound.any():
         return []
-    from librosa import effects
+    from librosa.effects import split
 
-    sounding = effects.split(sound, top_db=SILENCE_DB, frame_length=512, hop_length=128)
+    sounding = split(sound, top_db=SILENCE_DB, frame_length=512, hop_length=128)
     gaps_s = (sounding[1:, 0] - sounding[:-1, 1]) / SAMPLE_RATE
     return [float(gap_s) for gap_s in gaps_s if gap_s >= MIN_PAUSE_S]
 
