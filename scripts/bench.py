@@ -66,9 +66,7 @@ async def compare(
     results: dict[str, list[Any]] = {name: [] for name in systems}
     for number in range(num_rounds + 1):
         for name, ask in systems.items():
-            rate, requests = await one_round(
-                ask, list(itertools.islice(clips, size)), num_clients
-            )
+            rate, requests = await one_round(ask, list(itertools.islice(clips, size)), num_clients)
             if number > 0:  # the first round warms up
                 rates[name].append(rate)
                 results[name].extend(requests)
@@ -127,7 +125,9 @@ async def bench(url: str, settings: Any, originals: list[Path], num_rounds: int)
             many = await compare(systems, clips, 32, num_rounds, 64)
     await pipeline.close()
     added_ms = one["p50"]["http"] - one["p50"]["bare"]
-    print(f"\nadded at 1 client: {added_ms:.0f} ms p50      ratio at 32 clients: {many['ratio']:.2f}")
+    print(
+        f"\nadded at 1 client: {added_ms:.0f} ms p50      ratio at 32 clients: {many['ratio']:.2f}"
+    )
 
 
 def main() -> int:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import httpx
 import serve_app
 from serve_app.errors import ServeAppError
 from serve_app.serve_config import load_serve_config
-from serve_app.server import running_server
+from serve_app.server import running_server, wait_for_signal
 
 CONFIG = Path("configs/serve.yaml")
 QUESTION = "[emotion] What is the emotion expressed in this video?"
@@ -21,12 +20,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=7887)
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print("starting (half a minute on two cores) ...", flush=True)
     try:
         with running_server(load_serve_config(CONFIG, port=args.port)) as url:
             ask(url)
-            signal.pause()
+            wait_for_signal()
     except ServeAppError as error:
         print(f"error: {error.title}: {error.message}", file=sys.stderr)
         return 1

@@ -66,14 +66,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(args: argparse.Namespace) -> int:
     from serve_app.serve_config import load_serve_config
-    from serve_app.server import running_server
+    from serve_app.server import running_server, wait_for_signal
 
     config = load_serve_config(args.config, args.model, args.port)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     print(f"starting {config.applications[0].args['model']} ...", flush=True)
     with running_server(config, args.address) as url:
         print(f"ready: {url}   (Ctrl-C stops it)", flush=True)
-        signal.pause()
+        wait_for_signal()
     return 0
 
 

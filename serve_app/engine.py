@@ -33,7 +33,7 @@ class Engine:
         self._checkpoint = checkpoint
         self._max_model_len = settings.max_model_len
         engine_args = AsyncEngineArgs(**_engine_args(checkpoint, settings))
-        self._llm = AsyncLLM.from_engine_args(engine_args)
+        self._llm: Any = AsyncLLM.from_engine_args(engine_args)
         config = self._llm.model_config.hf_config
         self._num_clip_positions: int = config.num_clip_positions
         self._mark_ids = {
@@ -112,7 +112,10 @@ class Engine:
 
     def shutdown(self) -> None:
         """End the engine process. Safe to call twice."""
-        self._llm.shutdown()
+        if self._llm is not None:
+            self._llm.shutdown()
+        # Its finalizer fails with a traceback when it first runs at the interpreter's exit.
+        self._llm = None
 
     def _encode(self, question: str, layout: PromptLayout) -> list[int]:
         def encode_text(text: str) -> list[int]:
@@ -193,7 +196,7 @@ def _prepare_environment(settings: EngineSettings) -> None:
     # A replica has many threads: its engine process must not be forked from them.
     os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # Ray sets OMP_NUM_THREADS to an actor's num_cpus, which is about scheduling, not about threads.
     os.environ["OMP_NUM_THREADS"] = str(settings.num_cpu_threads or os.cpu_count() or 1)
 

@@ -1,7 +1,10 @@
 """Starts Ray Serve on this machine (or a given cluster), deploys a config and waits until it is ready."""
 
+import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +51,14 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
         ray.shutdown()
 
 
+def wait_for_signal() -> None:
+    """Block until SIGINT or SIGTERM. Call it inside `running_server`: Ray's start replaces handlers."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
+
+
 def _check_port(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,6 +89,7 @@ def _deploy(config: Any) -> None:
     # What `serve run FILE` does; there is no public function for it. Ray is pinned exactly.
     from ray.serve._private.api import serve_start
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     client = serve_start(
         http_options=config.http_options.model_dump(),
         proxy_location=config.proxy_location,
