@@ -35,25 +35,26 @@ def resolve_path(path: str, settings: MediaSettings) -> Path:
 
 
 def _read_file(path: Path, settings: MediaSettings) -> bytes:
-    with os.fdopen(_open(path), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ClipNotFoundError(f"{path} is not a regular file")
-        _check_size(status.st_size, settings)
+    with open(path, "rb", opener=_open) as file:
+        _check_size(os.fstat(file.fileno()).st_size, settings)
         data = file.read(settings.max_clip_bytes + 1)  # it may have grown since
     _check_size(len(data), settings)
     return data
 
 
-def _open(path: Path) -> int:
+def _open(path: str, flags: int) -> int:
     # Neither waits for the other end of a pipe nor follows a link put there since it was resolved.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags |= os.O_NONBLOCK | os.O_NOFOLLOW
     try:
-        return os.open(path, flags)
+        descriptor = os.open(path, flags)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise ClipForbiddenError(f"{path} may not be read by the server") from error
         raise ClipNotFoundError(f"no file at {path}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ClipNotFoundError(f"{path} is not a regular file")
+    return descriptor
 
 
 def _check_size(num_bytes: int, settings: MediaSettings) -> None:

@@ -1,0 +1,29 @@
+"""Tasks that hang, die or grow in a decode worker. Importable there by name."""
+
+import os
+import signal
+import time
+
+
+def sleep(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def spin(seconds: float) -> None:
+    """Busy in C, with the interpreter's lock held: what no Python time-out can stop."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        sum(range(10_000_000))
+
+
+def kill_itself(number: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), number)
+
+
+def allocate(num_bytes: int) -> int:
+    return len(bytearray(num_bytes))
+
+
+def fail() -> None:
+    raise RuntimeError("a bug")

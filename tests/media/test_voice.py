@@ -1,0 +1,63 @@
+"""The statistics of a voice, on sounds whose pitch, loudness and pauses are known."""
+
+import subprocess
+import sys
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from serve_app.media.voice import voice_statistics
+from serve_app.types import SAMPLE_RATE
+
+Waveform = npt.NDArray[np.int16]
+
+
+def hum(seconds: float, pitch_hz: float = 150.0, volume: float = 0.5) -> Waveform:
+    time_s = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    waveform: Waveform = (32767 * volume * np.sin(2 * np.pi * pitch_hz * time_s)).astype(np.int16)
+    return waveform
+
+
+def silence(seconds: float) -> Waveform:
+    return np.zeros(round(seconds * SAMPLE_RATE), np.int16)
+
+
+def test_pitch_and_loudness_of_a_hum() -> None:
+    voice = voice_statistics(hum(1.0, 150.0, 0.5))
+    assert voice.pitch_median_hz == pytest.approx(150, rel=0.02)
+    assert voice.pitch_range_hz == pytest.approx(0, abs=3)
+    assert voice.energy_rms == pytest.approx(0.5 / np.sqrt(2), rel=0.01)
+    assert voice.energy_db == pytest.approx(-9.03, abs=0.1)
+    assert voice.voiced_share > 0.9
+    assert (voice.num_pauses, voice.pause_share) == (0, 0.0)
+
+
+def test_range_covers_a_high_and_a_low_half() -> None:
+    voice = voice_statistics(np.concatenate([hum(1.0, 120.0), hum(1.0, 240.0)]))
+    assert voice.pitch_range_hz == pytest.approx(120, rel=0.05)
+
+
+def test_only_silences_between_sounds_that_last_are_pauses() -> None:
+    parts = [silence(0.5), hum(0.4), silence(0.5), hum(0.4), silence(0.1), hum(0.4), silence(0.5)]
+    voice = voice_statistics(np.concatenate(parts))
+    assert voice.num_pauses == 1
+    assert voice.pause_share == pytest.approx(0.5 / 2.8, abs=0.03)
+
+
+def test_silence_has_no_pitch() -> None:
+    voice = voice_statistics(silence(1.0))
+    assert (voice.pitch_median_hz, voice.pitch_range_hz, voice.voiced_share) == (None, None, 0.0)
+    assert (voice.energy_rms, voice.energy_db) == (0.0, -120.0)
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 400, 1024])
+def test_very_short_sounds_have_statistics_too(num_samples: int) -> None:
+    assert voice_statistics(hum(0.1)[:num_samples]).num_pauses == 0
+
+
+def test_librosa_waits_until_it_is_needed() -> None:
+    program = (
+        "import sys, serve_app.media.pool; assert not {'librosa', 'decord'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
