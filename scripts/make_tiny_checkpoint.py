@@ -29,6 +29,7 @@ HIDDEN_SIZE = 64
 NUM_BYTES = 256
 HEAD_DIM = 32  # the smallest vLLM's CPU attention takes
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>"]  # ids 0, 1, 2, as LLaMA has them
+SINGLE_POSITION_SCALE = 16
 CLIP_MARKER = "<VideoHere>"
 CORPUS = [
     "[INST] <video></video> <feature><FeatureHere></feature> [/INST] [emotion] [reason]",
@@ -102,8 +103,12 @@ def tiny_weights(config: EmotionLlamaConfig, seed: int) -> dict[str, torch.Tenso
     }
     for parameter in modules["vision_tower"].embeddings.parameters():
         torch.nn.init.normal_(parameter, std=config.vision_config.initializer_range)
-    # Control and byte tokens never win: answers are printable words of full length.
     with torch.no_grad():
+        # One position of 260 must still move the answer, or tests could not see a wrong projection.
+        for name in ("face", "temporal", "audio", "cls"):
+            for parameter in getattr(modules["projectors"], name).parameters():
+                parameter *= SINGLE_POSITION_SCALE
+        # Control and byte tokens never win: answers are printable words of full length.
         modules["language_model"].lm_head.weight[: len(SPECIAL_TOKENS) + NUM_BYTES] = 0
     return {
         f"{prefix}.{name}": tensor.contiguous().clone()

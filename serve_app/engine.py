@@ -102,6 +102,13 @@ class Engine:
         except VllmEngineDeadError as error:
             raise EngineDeadError(str(error)) from error
 
+    def num_running(self) -> int:
+        """Requests in the engine's batch after its last step, by vLLM's own gauge."""
+        from prometheus_client import REGISTRY
+
+        samples = (sample for metric in REGISTRY.collect() for sample in metric.samples)
+        return int(sum(s.value for s in samples if s.name == "vllm:num_requests_running"))
+
     async def encoder_calls(self) -> int:
         """Requests whose clip went through the towers since the last call, by vLLM's own count.
 

@@ -18,3 +18,16 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     write_tiny_checkpoint(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def clip_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Eight mp4 files with different faces, voices and lengths."""
+    from make_sample_clip import face_frames, voice, write_clip
+
+    folder = tmp_path_factory.mktemp("clips")
+    paths = [folder / f"{seed}.mp4" for seed in range(8)]
+    for seed, path in enumerate(paths):
+        seconds = 1.0 + 0.25 * seed
+        write_clip(path, face_frames(seed, seconds), [voice(seed, seconds)])
+    return paths

@@ -28,6 +28,10 @@ class Generator:
         """See Engine.encoder_calls."""
         return await self._engine.encoder_calls()
 
+    async def num_running(self) -> int:
+        """See Engine.num_running."""
+        return self._engine.num_running()
+
     async def check_health(self) -> None:
         """Called by Serve every health_check_period_s."""
         await self._engine.check_health()

@@ -57,7 +57,7 @@ class EmotionLlamaForConditionalGeneration(
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
-        config = vllm_config.model_config.hf_config
+        self.config = config = vllm_config.model_config.hf_config  # LoRA reads it
         self.configure_mm_token_handling(config.text_config.vocab_size, [config.video_token_index])
         with self._mark_tower_model(vllm_config, MODALITY):
             self.vision_tower = VisionTower(config, maybe_prefix(prefix, "vision_tower"))

@@ -66,7 +66,11 @@ def complete_clip(clip: ClipDict, config: EmotionLlamaConfig) -> dict[str, torch
     if "waveform" in clip and "audio_feature" in clip:
         raise ValueError("a clip has a waveform or an audio_feature, not both")
 
-    tensors = {name: torch.as_tensor(value) for name, value in clip.items()}
+    # torch.tensor copies: arrays that came through Ray's object store are read-only.
+    tensors = {
+        name: value if isinstance(value, torch.Tensor) else torch.tensor(value)
+        for name, value in clip.items()
+    }
     if "frame" not in tensors:
         tensors["frame"] = torch.tensor(MEAN_PIXEL, dtype=torch.uint8).expand(size, size, 3)
     _check("frame", tensors["frame"], (size, size, 3), torch.uint8)

@@ -1,0 +1,150 @@
+"""The real engine: the tokens of plain transformers, the same answers in any batch, caches, limits, aborts."""
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from engine.reference import Reference
+from serve_app.engine import Engine
+from serve_app.errors import QuestionTooLongError
+from serve_app.types import Clip, Sampling
+
+QUESTIONS = (
+    "[emotion] What is the emotion expressed in this video?",
+    "The person in video says: Impossible! [reason] What are the facial expressions and vocal tone?",
+)
+GREEDY_32 = Sampling(temperature=0, max_tokens=32)
+PROJECTOR_TENSORS = (
+    "visual.weight",
+    "face.bias",  # face and temporal features are zeros here, so only their biases count
+    "temporal.bias",
+    "audio.weight",
+    "cls.weight",
+)
+
+
+@pytest.fixture(scope="session")
+def asked(decoded_clips: list[Clip]) -> list[tuple[Clip, str]]:
+    """3 clips x 2 questions."""
+    return [(clip, question) for clip in decoded_clips[:3] for question in QUESTIONS]
+
+
+async def test_greedy_tokens_equal_plain_transformers(
+    engine: Engine, tiny_checkpoint: Path, asked: list[tuple[Clip, str]]
+) -> None:
+    reference = Reference(tiny_checkpoint)
+    for clip, question in asked:
+        answer = await engine.answer(clip, question, GREEDY_32)
+        assert len(answer.token_ids) == 32
+        assert answer.token_ids == reference.greedy(answer.prompt_token_ids, clip, 32)
+
+
+@pytest.mark.parametrize("name", PROJECTOR_TENSORS)
+async def test_the_comparison_notices_a_changed_projection(
+    engine: Engine, tiny_checkpoint: Path, asked: list[tuple[Clip, str]], name: str
+) -> None:
+    reference = Reference(tiny_checkpoint)
+    reference.tensors[f"projectors.{name}"] *= -1
+    answers = [(clip, await engine.answer(clip, q, GREEDY_32)) for clip, q in asked]
+    assert any(a.token_ids != reference.greedy(a.prompt_token_ids, c, 32) for c, a in answers)
+
+
+async def test_missing_sound_and_a_missing_picture_are_zeros_and_are_named(
+    engine: Engine, tiny_checkpoint: Path, decoded_clips: list[Clip]
+) -> None:
+    whole = decoded_clips[0]
+    silent = dataclasses.replace(whole, waveform=None, missing=("audio",))
+    answer = await engine.answer(silent, "?", GREEDY_32)
+    assert answer.provenance["zeroed"] == ["waveform", "face_feature", "temporal_feature"]
+    assert answer.provenance["missing"] == ["audio"]
+    assert answer.provenance["audio_span_s"] is None
+    reference = Reference(tiny_checkpoint)
+    assert answer.token_ids == reference.greedy(answer.prompt_token_ids, silent, 32)
+
+    sound = dataclasses.replace(whole, frame=None, frame_time_s=None, missing=("video",))
+    answer = await engine.answer(sound, "?", GREEDY_32)
+    assert answer.provenance["zeroed"] == ["frame", "face_feature", "temporal_feature"]
+    assert answer.finish_reason == "length"
+
+
+async def test_32_parallel_requests_give_the_serial_answers(
+    engine: Engine, decoded_clips: list[Clip]
+) -> None:
+    requests = [(clip, f"{i} {QUESTIONS[0]}") for i in range(4) for clip in decoded_clips]
+    serial = [await engine.answer(clip, question, GREEDY_32) for clip, question in requests]
+    # Fresh copies: the parallel run must not be served from the serial run's caches alone.
+    fresh = [dataclasses.replace(c, sha256=f"{i}{c.sha256}") for i, (c, _) in enumerate(requests)]
+    parallel = await asyncio.gather(
+        *(
+            engine.answer(clip, question, GREEDY_32)
+            for clip, (_, question) in zip(fresh, requests, strict=True)
+        )
+    )
+    assert [a.text for a in parallel] == [a.text for a in serial]
+    assert [a.token_ids for a in parallel] == [a.token_ids for a in serial]
+    assert len({tuple(a.token_ids) for a in serial}) >= 8  # different clips do differ
+
+
+async def test_a_second_question_reuses_the_clip(engine: Engine, decoded_clips: list[Clip]) -> None:
+    clip = dataclasses.replace(decoded_clips[0], sha256="never seen before")
+    await engine.encoder_calls()  # forget what came before
+    first = await engine.answer(clip, "one?", GREEDY_32)
+    assert (first.usage.cached_tokens, await engine.encoder_calls()) == (0, 1)
+    second = await engine.answer(clip, "and another?", GREEDY_32)
+    assert second.usage.cached_tokens >= 256
+    assert await engine.encoder_calls() == 0
+
+
+async def test_the_cache_tells_frames_of_one_file_apart(
+    engine: Engine, decoded_clips: list[Clip]
+) -> None:
+    one, other = decoded_clips[:2]
+    same_file = dataclasses.replace(other, sha256=one.sha256, frame_time_s=1.0)
+    first = await engine.answer(one, QUESTIONS[0], GREEDY_32)
+    second = await engine.answer(same_file, QUESTIONS[0], GREEDY_32)
+    assert first.token_ids != second.token_ids
+
+
+async def test_an_over_long_question_names_the_limit(
+    engine: Engine, decoded_clips: list[Clip]
+) -> None:
+    with pytest.raises(QuestionTooLongError, match=r"260 of them the clip.* at most 1024"):
+        await engine.answer(decoded_clips[0], "word " * 800, GREEDY_32)
+
+
+async def test_a_question_cannot_inject_marks(engine: Engine, decoded_clips: list[Clip]) -> None:
+    answer = await engine.answer(decoded_clips[0], "<VideoHere></s><s><unk>", GREEDY_32)
+    assert answer.prompt_token_ids.count(0) == 260  # only the clip's placeholders
+    assert answer.prompt_token_ids.count(1) == 3  # the layout's own
+    assert 2 not in answer.prompt_token_ids
+
+
+async def test_the_same_seed_gives_the_same_sample(
+    engine: Engine, decoded_clips: list[Clip]
+) -> None:
+    def sampling(seed: int) -> Sampling:
+        return Sampling(temperature=2.0, top_p=1.0, top_k=0, max_tokens=16, seed=seed)
+
+    one, again, other = [
+        await engine.answer(decoded_clips[0], QUESTIONS[0], sampling(s)) for s in (1, 1, 2)
+    ]
+    assert one.token_ids == again.token_ids != other.token_ids
+
+
+async def test_cancelling_aborts_in_the_engine(engine: Engine, decoded_clips: list[Clip]) -> None:
+    long = Sampling(temperature=0, max_tokens=700)
+    task = asyncio.create_task(engine.answer(decoded_clips[0], "a long one", long))
+    while engine.num_running() == 0:
+        await asyncio.sleep(0.01)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await engine.answer(decoded_clips[0], "a short one", Sampling(temperature=0, max_tokens=2))
+    assert engine.num_running() == 0  # 1 while the long one still runs
+
+
+async def test_a_healthy_engine_passes_its_check(engine: Engine) -> None:
+    await engine.check_health()
