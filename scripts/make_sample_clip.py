@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -82,6 +82,7 @@ def write_clip(
     video_options: dict[str, str] | None = None,
     audio_codec: str = "aac",
     sample_rate: int = SAMPLES_PER_S,
+    layout: Literal["mono", "stereo"] = "stereo",
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """One track per sound. The suffix names the container; one thread: repeatable bytes."""
@@ -89,11 +90,11 @@ def write_clip(
     options = {"fflags": "+bitexact", **(container_options or {})}
     with av.open(str(path), "w", options=options) as container:
         video = _add_video(container, video_codec, pictures[0], video_options) if pictures else None
-        tracks = [_add_audio(container, audio_codec, sample_rate) for _ in sounds]
+        tracks = [_add_audio(container, audio_codec, sample_rate, layout) for _ in sounds]
         if video is not None:
             container.mux(_encoded(video, (av.VideoFrame.from_ndarray(p) for p in pictures)))
         for track, sound in zip(tracks, sounds, strict=True):
-            container.mux(_encoded(track, _audio_frames(sound, sample_rate)))
+            container.mux(_encoded(track, _audio_frames(sound, sample_rate, layout)))
     return path
 
 
@@ -108,8 +109,10 @@ def _add_video(
     return stream
 
 
-def _add_audio(container: OutputContainer, codec: str, sample_rate: int) -> AudioStream:
-    stream = container.add_stream(codec, sample_rate, layout="stereo")
+def _add_audio(
+    container: OutputContainer, codec: str, sample_rate: int, layout: str
+) -> AudioStream:
+    stream = container.add_stream(codec, sample_rate, layout=layout)
     assert isinstance(stream, AudioStream)
     _make_repeatable(stream)
     return stream
@@ -120,10 +123,11 @@ def _make_repeatable(stream: VideoStream | AudioStream) -> None:
     stream.codec_context.flags |= Flags.bitexact
 
 
-def _audio_frames(sound: Sound, sample_rate: int) -> Iterator[av.AudioFrame]:
+def _audio_frames(sound: Sound, sample_rate: int, layout: str) -> Iterator[av.AudioFrame]:
+    channels = np.stack([sound.astype(np.float32)] * (2 if layout == "stereo" else 1))
     for start in range(0, len(sound), CHUNK_SAMPLES):
-        left = sound[start : start + CHUNK_SAMPLES].astype(np.float32)
-        frame = av.AudioFrame.from_ndarray(np.stack([left, left]), "fltp", "stereo")
+        chunk = np.ascontiguousarray(channels[:, start : start + CHUNK_SAMPLES])
+        frame = av.AudioFrame.from_ndarray(chunk, "fltp", layout)
         frame.sample_rate, frame.pts = sample_rate, start
         frame.time_base = Fraction(1, sample_rate)
         yield frame

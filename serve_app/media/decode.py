@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard
 
-from serve_app.errors import ClipOverLimitError, UndecodableClipError
+from serve_app.errors import UndecodableClipError
 from serve_app.media.audio import AudioCollector
 from serve_app.media.container import (
     Tracks,
@@ -25,7 +25,7 @@ from serve_app.media.packets import read_packets
 from serve_app.media.picture import Picture, to_pixels
 from serve_app.media.timeline import shown_until_s
 from serve_app.media.video import VideoDecoder
-from serve_app.settings import MIB, MediaSettings
+from serve_app.settings import MediaSettings
 from serve_app.types import Clip, DecodeOptions
 
 # What PyAV raises over damaged files besides its own errors: empty lists, numbers that do not fit,
@@ -36,14 +36,16 @@ DAMAGE = (av.FFmpegError, ValueError, LookupError, ArithmeticError)
 def decode_clip(
     data: bytes, options: DecodeOptions, settings: MediaSettings, image_size: int
 ) -> Clip:
-    """Raises one of errors.py's classes, whatever the bytes are. It leaves the voice aside."""
+    """Raises one of errors.py's classes, whatever the bytes are, or MemoryError.
+
+    The voice and the time are for others to fill in.
+    """
     check_choice(options.frame)
     try:
         with open_container(data, settings) as container:
             return _decode(container, data, options, settings, image_size)
-    except MemoryError as error:
-        limit = settings.worker_memory_bytes // MIB
-        raise ClipOverLimitError(f"decoding needs more than {limit} MiB, the limit") from error
+    except MemoryError as error:  # plain, since libav's own cannot travel between processes
+        raise MemoryError(str(error)) from None
     except DAMAGE as error:
         raise UndecodableClipError(f"decoding failed: {error}") from error
 

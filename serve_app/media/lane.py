@@ -2,7 +2,7 @@
 
 A pebble pool is broken for good once a worker dies while idle, and its workers share one pipe,
 which a killed one may leave half written. So a lane has one worker, takes one task at a time, and
-gets a new pool whenever the worker ended by any hand but pebble's.
+gets a new pool whenever the worker ended by any hand but pebble's, or ran out of memory.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class Lane:
         except BrokenProcessPool:  # the worker died while idle: the task has not begun
             await self._renew()
             return await self._run(timeout_s, function, args, kwargs)
-        except ProcessExpired:
+        except (ProcessExpired, MemoryError):  # what filled the memory may still be in it
             await self._renew()
             raise
 

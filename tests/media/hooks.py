@@ -4,6 +4,8 @@ import os
 import signal
 import time
 
+HOARD: list[bytes] = []
+
 
 def sleep(seconds: float) -> int:
     time.sleep(seconds)
@@ -21,8 +23,10 @@ def kill_itself(number: int = signal.SIGKILL) -> None:
     os.kill(os.getpid(), number)
 
 
-def allocate(num_bytes: int) -> int:
-    return len(bytearray(num_bytes))
+def hoard() -> None:
+    """Takes all the memory there is and does not give it back."""
+    while True:
+        HOARD.append(bytes(1 << 20))
 
 
 def fail() -> None:

@@ -117,6 +117,17 @@ def test_the_first_of_two_sound_tracks_is_heard(tmp_path: Path) -> None:
     assert peak_hz == pytest.approx(440, abs=5)
 
 
+def test_sound_that_changes_midway_is_heard_to_the_end(tmp_path: Path) -> None:
+    parts: list[dict[str, object]] = [{}, {"layout": "mono"}, {}, {"sample_rate": 48_000}]
+    data = b""
+    for number, encoding in enumerate(parts):
+        path = tmp_path / f"{number}.mp3"
+        data += encoded_tone(path, 1.0, audio_codec="libmp3lame", **encoding).read_bytes()
+    clip = decode(data)
+    assert clip.waveform is not None
+    assert len(clip.waveform) == pytest.approx(4 * SAMPLE_RATE, rel=0.1)
+
+
 @pytest.mark.parametrize(("degrees", "turns"), [(90, -1), (180, 2), (270, 1)])
 def test_a_phone_held_upright_gives_an_upright_picture(
     tmp_path: Path, degrees: int, turns: int

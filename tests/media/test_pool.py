@@ -14,6 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from make_sample_clip import face_frames, voice, write_clip
 from media import hooks
+from media.clips import plain_frames
 
 from serve_app.errors import (
     ClipForbiddenError,
@@ -136,11 +137,25 @@ async def test_workers_killed_while_idle_are_replaced_unnoticed(
             assert (await pool.decode(source, FIRST)).frame is not None
 
 
-async def test_memory_over_the_limit_is_refused_and_the_worker_lives(pool: DecodePool) -> None:
-    pids = {await run(pool, hooks.sleep, 0.0) for _ in range(4)}
-    with pytest.raises(ClipOverLimitError, match="more than 256 MiB, the limit"):
-        await run(pool, hooks.allocate, 512 * MIB)
-    assert {await run(pool, hooks.sleep, 0.0) for _ in range(4)} == pids
+async def test_memory_over_the_limit_is_refused_and_given_back(
+    pool: DecodePool, clip_path: Path
+) -> None:
+    for _ in range(2):
+        with pytest.raises(ClipOverLimitError, match="more than 256 MiB, the limit"):
+            await run(pool, hooks.hoard)
+    for _ in range(4):
+        assert (await pool.decode(ClipSource(path=str(clip_path)), FIRST)).frame is not None
+
+
+async def test_a_picture_over_the_memory_limit_is_refused(pool: DecodePool, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "wide.mp4", plain_frames(1, 4000, 4000))
+    settings = MediaSettings(
+        max_pixels=16_000_000, worker_memory_bytes=64 * MIB, voice=False, num_decode_workers=1
+    )
+    small = DecodePool(settings, image_size=224)
+    with pytest.raises(ClipOverLimitError, match="more than 64 MiB, the limit"):
+        await small.decode(contents(path), FIRST)
+    small.close()
 
 
 async def test_cancelling_kills_the_task_and_frees_the_worker(
@@ -209,6 +224,7 @@ async def test_closing_leaves_no_worker_behind(pool: DecodePool) -> None:
 SERVER = """
 import asyncio, sys
 from media import hooks
+from media.clips import plain_frames
 from serve_app.media.pool import DecodePool
 from serve_app.settings import MediaSettings
 
