@@ -1,0 +1,58 @@
+"""One Ray Serve instance with the real application, shared by every test of this folder."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from serve_app.serve_config import load_serve_config
+from serve_app.server import running_server
+
+LAPTOP = Path(__file__).parents[2] / "configs" / "serve.yaml"
+APP_NAME = "emotion-llama"
+MAX_IN_FLIGHT = 40
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.serve)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def clips_root(clip_files: list[Path]) -> Path:
+    """The only folder the test server may open."""
+    return clip_files[0].parent
+
+
+@pytest.fixture(scope="session")
+def server_url(
+    tiny_checkpoint: Path, clips_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The laptop's serve.yaml with the tiny checkpoint, on a port of its own."""
+    raw = yaml.safe_load(LAPTOP.read_text())
+    args = raw["applications"][0]["args"]
+    args["media"]["allowed_roots"] = [str(clips_root)]
+    args["engine"]["extra_args"] = {"enable_mm_processor_stats": True}
+    args["limits"]["max_in_flight"] = MAX_IN_FLIGHT
+    path = tmp_path_factory.mktemp("config") / "serve.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    config = load_serve_config(path, model=tiny_checkpoint, port=free_port())
+    with running_server(config) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def http(server_url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server_url, timeout=60) as client:
+        yield client

@@ -1,0 +1,74 @@
+"""Stand-ins for the two stages on real Serve: they tell which replica ran, wait, or fail as their question says.
+
+They fake what a stage computes, never how Serve carries it.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+import numpy as np
+from ray import serve
+
+from serve_app.errors import ClipOverLimitError, QuestionTooLongError
+from serve_app.types import Answer, Clip, ClipSource, DecodeOptions, Sampling, Usage
+
+
+@serve.deployment
+class FakePreprocessor:
+    """Notes its pid in the clip. Paths that start with "bad" fail, with "slow" take a minute."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+
+    async def decode(self, source: ClipSource, options: DecodeOptions) -> Clip:
+        path = source.path or ""
+        if path.startswith("bad"):
+            raise ClipOverLimitError("clip lasts 61.0 s; the limit is 60.0 s")
+        if path.startswith("slow"):
+            await wait_a_minute(self._log, "decode")
+        frame = np.zeros((448, 448, 3), np.uint8)
+        return Clip(path, frame, 0.0, None, 1.0, notes=(str(os.getpid()),))
+
+
+@serve.deployment
+class FakeGenerator:
+    """Answers with the pids of both stages. "fail" and "crash" raise, "wait" takes a minute."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+
+    async def answer(
+        self, clip: Clip, question: str, sampling: Sampling, request_id: str
+    ) -> Answer:
+        if question == "fail":
+            raise QuestionTooLongError("the prompt has 4000 tokens; at most 2048")
+        if question == "crash":
+            raise ZeroDivisionError("a bug")
+        if question == "die":
+            os._exit(1)
+        if question == "wait":
+            await wait_a_minute(self._log, "answer")
+        pids = {"preprocessor": clip.notes[0], "generator": str(os.getpid())}
+        timings = {"decode": 1.0, "queue": 0.0, "first_token": 0.0, "total": 0.0}
+        return Answer("ok", [], [], "stop", Usage(0, 0, 0), timings, pids)
+
+
+async def wait_a_minute(log: Path, stage: str) -> None:
+    """Write "STAGE started" and, when cancelled, "STAGE cancelled" into the log."""
+    with log.open("a") as file:
+        file.write(f"{stage} started\n")
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        with log.open("a") as file:
+            file.write(f"{stage} cancelled\n")
+        raise
+
+
+@serve.deployment
+class Root:
+    """Serve deploys a tree; the test calls the two stages below this one."""
+
+    def __init__(self, *stages: object) -> None:
+        pass

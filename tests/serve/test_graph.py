@@ -1,0 +1,148 @@
+"""How a request crosses real Serve: affinity, errors, deadline, cancellation. The stages are stand-ins."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle, serve
+
+from serve import stages as stages_module
+from serve.stages import FakeGenerator, FakePreprocessor, Root
+from serve_app.app import CLIP_AFFINITY
+from serve_app.deployments.graph import Graph
+from serve_app.errors import (
+    ClipOverLimitError,
+    DeadlineExceededError,
+    EngineDeadError,
+    OverloadedError,
+    QuestionTooLongError,
+)
+from serve_app.settings import LimitSettings
+from serve_app.types import Answer, ClipSource, DecodeOptions, Sampling
+
+APP = "stages"
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stages") / "log"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def stages(server_url: str, log: Path) -> Iterator[None]:
+    """Two replicas of each stand-in, beside the real application."""
+    cloudpickle.register_pickle_by_value(stages_module)  # replicas cannot import from tests/
+    options = {
+        "num_replicas": 2,
+        "max_ongoing_requests": 4,
+        "max_queued_requests": 4,
+        "request_router_config": CLIP_AFFINITY,
+        "ray_actor_options": {"num_cpus": 0},
+    }
+    preprocessor = FakePreprocessor.options(**options).bind(log)
+    generator = FakeGenerator.options(**options).bind(log)
+    root = Root.options(ray_actor_options={"num_cpus": 0}).bind(preprocessor, generator)
+    serve.run(root, name=APP, route_prefix="/stages")
+    yield
+    serve.delete(APP)
+
+
+def graph(**limits: float) -> Graph:
+    return Graph(
+        serve.get_deployment_handle("FakePreprocessor", APP),
+        serve.get_deployment_handle("FakeGenerator", APP),
+        LimitSettings.model_validate(limits),
+    )
+
+
+async def ask(graph: Graph, path: str, question: str = "?") -> Answer:
+    return await graph.answer(
+        ClipSource(path=path), question, DecodeOptions(), Sampling(), "request"
+    )
+
+
+async def wait_for(log: Path, line: str) -> None:
+    async with asyncio.timeout(10):
+        while line not in log.read_text():
+            await asyncio.sleep(0.02)
+
+
+async def test_requests_of_one_clip_go_to_one_replica_of_each_stage(stages: None) -> None:
+    seen: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for _ in range(4):
+        for number in range(8):
+            answer = await ask(graph(), f"clip {number}")
+            pids = answer.provenance
+            seen[f"clip {number}"].add((pids["preprocessor"], pids["generator"]))
+    assert all(len(replicas) == 1 for replicas in seen.values())
+    for stage in (0, 1):  # and the clips are spread over both
+        assert len({next(iter(replicas))[stage] for replicas in seen.values()}) == 2
+
+
+async def test_an_error_of_either_stage_arrives_as_itself(stages: None) -> None:
+    with pytest.raises(ClipOverLimitError, match=r"^clip lasts 61.0 s; the limit is 60.0 s$"):
+        await ask(graph(), "bad")
+    with pytest.raises(QuestionTooLongError, match="at most 2048"):
+        await ask(graph(), "good", "fail")
+
+
+async def test_a_bug_in_a_stage_stays_a_bug(stages: None) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await ask(graph(), "good", "crash")
+
+
+async def test_a_replica_that_dies_is_named(stages: None) -> None:
+    with pytest.raises(EngineDeadError, match="replica"):
+        await ask(graph(), "good", "die")
+
+
+async def test_the_deadline_cancels_the_generator(stages: None, log: Path) -> None:
+    log.write_text("")
+    with pytest.raises(DeadlineExceededError, match=r"within 1.0 s"):
+        await ask(graph(request_timeout_s=1.0), "good", "wait")
+    await wait_for(log, "answer cancelled")
+
+
+async def test_the_deadline_cancels_the_preprocessor(stages: None, log: Path) -> None:
+    log.write_text("")
+    with pytest.raises(DeadlineExceededError):
+        await ask(graph(request_timeout_s=1.0), "slow")
+    await wait_for(log, "decode cancelled")
+
+
+async def test_leaving_cancels_the_stage_at_work(stages: None, log: Path) -> None:
+    log.write_text("")
+    leaving = asyncio.create_task(ask(graph(), "good", "wait"))
+    await wait_for(log, "answer started")
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await wait_for(log, "answer cancelled")
+
+
+async def test_a_full_stage_is_overloaded_and_recovers(stages: None) -> None:
+    few = graph()
+    waiting = [asyncio.create_task(ask(few, f"clip {n}", "wait")) for n in range(40)]
+    done, pending = await asyncio.wait(waiting, timeout=5)
+    assert done, "nothing was refused"
+    assert all(isinstance(task.exception(), OverloadedError) for task in done)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    assert (await ask(graph(), "clip 1")).text == "ok"
+
+
+async def test_the_ingress_refuses_over_its_own_limit(stages: None, log: Path) -> None:
+    log.write_text("")
+    full = graph(max_in_flight=1)
+    first = asyncio.create_task(ask(full, "good", "wait"))
+    await wait_for(log, "answer started")
+    with pytest.raises(OverloadedError, match="the limit is 1"):
+        await ask(full, "good")
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert (await ask(full, "good")).text == "ok"

@@ -1,0 +1,204 @@
+"""Real requests to the real application: HTTP -> Ingress -> Preprocessor -> Generator (vLLM)."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from ray import serve
+
+from serve.conftest import APP_NAME, MAX_IN_FLIGHT
+from serve_app.cli import main
+from serve_app.errors import EngineDeadError
+
+QUESTION = "[emotion] What is the emotion expressed in this video?"
+
+
+def body(clip: Path, question: str = QUESTION, **fields: Any) -> dict[str, Any]:
+    greedy = {"temperature": 0, "max_tokens": 32}
+    return {"video_path": str(clip), "question": question} | greedy | fields
+
+
+async def post_all(url: str, bodies: list[dict[str, Any]]) -> list[httpx.Response]:
+    limits = httpx.Limits(max_connections=len(bodies))
+    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
+        posts = (client.post(f"{url}/process_video", json=each) for each in bodies)
+        return list(await asyncio.gather(*posts))
+
+
+def test_a_clip_and_a_question_give_an_answer(http: httpx.Client, clip_files: list[Path]) -> None:
+    request = {"video_path": str(clip_files[0]), "question": QUESTION}
+    response = http.post("/process_video", json=request)
+    assert response.status_code == 200
+    assert set(response.json()) == {"response"}
+    assert response.json()["response"]
+
+
+def test_the_answer_can_say_how_it_came_about(http: httpx.Client, clip_files: list[Path]) -> None:
+    details = http.post("/process_video", json=body(clip_files[1], details=True)).json()["details"]
+    assert details["usage"]["prompt_tokens"] == len(details["prompt_token_ids"]) > 260
+    assert details["usage"]["completion_tokens"] == len(details["token_ids"]) == 32
+    assert details["finish_reason"] == "length"
+    timings = details["timings_ms"]
+    assert 0 < timings["decode"] < timings["first_token"] < timings["total"]
+    provenance = details["provenance"]
+    assert provenance["prompt_layout"] == "chat"
+    assert provenance["frame_time_s"] == 0.0
+    assert provenance["audio_span_s"][1] == pytest.approx(1.25, abs=0.1)
+    assert provenance["zeroed"] == ["face_feature", "temporal_feature"]
+    assert len(provenance["model_sha256"]) == len(provenance["clip_sha256"]) == 64
+
+
+def test_the_voice_is_measured_on_request(http: httpx.Client, clip_files: list[Path]) -> None:
+    voice = http.post("/process_video", json=body(clip_files[7], voice=True)).json()["voice"]
+    assert voice["energy_rms"] > 0
+    assert 80 < voice["pitch_median_hz"] < 400
+
+
+async def test_32_parallel_requests_give_the_serial_answers(
+    server_url: str, clip_files: list[Path]
+) -> None:
+    bodies = [
+        body(clip, f"{number} {QUESTION}", details=True)
+        for number in range(4)
+        for clip in clip_files
+    ]
+    serial = [(await post_all(server_url, [each]))[0].json() for each in bodies]
+    parallel = [response.json() for response in await post_all(server_url, bodies)]
+    assert [p["response"] for p in parallel] == [s["response"] for s in serial]
+    assert [p["details"]["token_ids"] for p in parallel] == [
+        s["details"]["token_ids"] for s in serial
+    ]
+    assert len({s["response"] for s in serial}) >= 8
+
+
+async def test_a_second_question_runs_no_encoder(
+    http: httpx.Client, clips_root: Path, clip_files: list[Path]
+) -> None:
+    generator = serve.get_deployment_handle("Generator", APP_NAME)
+    new = clips_root / "new.mp4"
+    new.write_bytes(clip_files[0].read_bytes() + b"\0\0\0\x08free")  # same clip, other bytes
+    await generator.encoder_calls.remote()
+    first = http.post("/process_video", json=body(new, "one?", details=True)).json()["details"]
+    assert first["usage"]["cached_tokens"] == 0
+    assert await generator.encoder_calls.remote() == 1
+    second = http.post("/process_video", json=body(new, "two?", details=True)).json()["details"]
+    assert second["usage"]["cached_tokens"] >= 256
+    assert await generator.encoder_calls.remote() == 0
+
+
+def test_a_missing_file_is_404(http: httpx.Client, clips_root: Path) -> None:
+    response = http.post("/process_video", json=body(clips_root / "none.mp4"))
+    assert response.status_code == response.json()["code"] == 404
+    assert response.json()["error"] == "Video file not found"
+    assert str(clips_root / "none.mp4") in response.json()["details"]
+
+
+@pytest.mark.parametrize("through", ["directly", "by a symlink", "by dots"])
+def test_a_file_outside_the_roots_is_403(
+    http: httpx.Client, clips_root: Path, tmp_path: Path, clip_files: list[Path], through: str
+) -> None:
+    outside = tmp_path / "outside.mp4"
+    outside.write_bytes(clip_files[0].read_bytes())
+    link = clips_root / "link.mp4"
+    link.unlink(missing_ok=True)
+    link.symlink_to(outside)
+    path = {
+        "directly": outside,
+        "by a symlink": link,
+        "by dots": clips_root / ".." / ".." / os.path.relpath(outside, clips_root.parents[1]),
+    }[through]
+    response = http.post("/process_video", json=body(path))
+    assert response.status_code == 403
+    assert response.headers["X-Error-Code"] == "clip_forbidden"
+
+
+def test_a_text_file_is_415(http: httpx.Client, clips_root: Path) -> None:
+    text = clips_root / "text.mp4"
+    text.write_text("this is a text file, not a video.\n" * 100)
+    assert http.post("/process_video", json=body(text)).status_code == 415
+
+
+def test_a_broken_clip_is_422(
+    http: httpx.Client, clips_root: Path, clip_files: list[Path]
+) -> None:
+    broken = clips_root / "broken.mp4"
+    broken.write_bytes(clip_files[0].read_bytes()[:2000])
+    response = http.post("/process_video", json=body(broken))
+    assert response.status_code == 422
+    assert response.headers["X-Error-Code"] == "undecodable_clip"
+
+
+def test_an_over_long_question_is_422_and_names_the_limit(
+    http: httpx.Client, clip_files: list[Path]
+) -> None:
+    response = http.post("/process_video", json=body(clip_files[0], "word " * 1500))
+    assert response.status_code == 422
+    assert response.headers["X-Error-Code"] == "question_too_long"
+    assert "at most 2048" in response.json()["details"]
+
+
+async def test_too_many_requests_get_503_and_the_others_their_answers(
+    server_url: str, clip_files: list[Path]
+) -> None:
+    num_requests = 2 * MAX_IN_FLIGHT
+    bodies = [body(clip_files[i % 8], f"flood {i}") for i in range(num_requests)]
+    responses = await post_all(server_url, bodies)
+    refused = [r for r in responses if r.status_code == 503]
+    answered = [r for r in responses if r.status_code == 200]
+    assert len(refused) + len(answered) == num_requests
+    assert len(answered) >= MAX_IN_FLIGHT
+    assert refused, "nothing was refused"
+    assert {r.headers["X-Error-Code"] for r in refused} == {"overloaded"}
+    assert all(int(r.headers["Retry-After"]) >= 1 for r in refused)
+
+
+async def test_a_client_that_leaves_frees_the_engine(
+    server_url: str, clip_files: list[Path]
+) -> None:
+    generator = serve.get_deployment_handle("Generator", APP_NAME)
+    long = body(clip_files[0], "a long one", max_tokens=1500)
+    async with httpx.AsyncClient() as client:
+        leaving = asyncio.create_task(
+            client.post(f"{server_url}/process_video", json=long, timeout=60)
+        )
+        while await generator.num_running.remote() == 0:
+            await asyncio.sleep(0.02)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+    await asyncio.sleep(0.5)
+    (short,) = await post_all(server_url, [body(clip_files[0], "a short one", max_tokens=2)])
+    assert short.status_code == 200
+    assert await generator.num_running.remote() == 0  # 1 while the long one still runs
+
+
+def test_ask_prints_the_answer_of_a_server(
+    server_url: str, clip_files: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--url", server_url, "--temperature", "0", "--max-tokens", "8"]
+    assert main(["ask", str(clip_files[0]), QUESTION, *options]) == 0
+    assert capsys.readouterr().out.strip()
+    assert main(["ask", "/nowhere.mp4", QUESTION, *options]) == 2
+    assert "error: Video file not" in capsys.readouterr().err
+
+
+def test_a_dead_engine_is_replaced(http: httpx.Client, clip_files: list[Path]) -> None:
+    """Last in the file: it costs a restart of the engine."""
+    ours = psutil.Process().children(recursive=True)
+    (engine,) = [process for process in ours if "EngineCore" in process.name()]
+    engine.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    codes = set()
+    while time.monotonic() < deadline:
+        response = http.post("/process_video", json=body(clip_files[0]))
+        if response.status_code == 200:
+            break
+        codes.add(response.headers.get("X-Error-Code"))
+        time.sleep(1)
+    assert response.status_code == 200
+    assert codes <= {EngineDeadError.code, "deadline_exceeded"}
