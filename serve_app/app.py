@@ -1,5 +1,6 @@
 """build(args): the only place where deployments are bound. serve.yaml names it as import_path."""
 
+from ray import serve
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
@@ -16,9 +17,8 @@ CLIP_AFFINITY = RequestRouterConfig(
 
 
 def build(args: AppSettings) -> Application:
-    """The application. Replica counts, queues and resources of the three deployments: serve.yaml."""
-    preprocessor = Preprocessor.options(request_router_config=CLIP_AFFINITY).bind(
-        args.media, read_image_size(args.model)
-    )
-    generator = Generator.options(request_router_config=CLIP_AFFINITY).bind(args.model, args.engine)
-    return Ingress.bind(preprocessor, generator, args)
+    """The application. Replicas, queues and resources of the deployments are serve.yaml's."""
+    by_clip = serve.deployment(request_router_config=CLIP_AFFINITY)
+    preprocessor = by_clip(Preprocessor).bind(args.media, read_image_size(args.model))
+    generator = by_clip(Generator).bind(args.model, args.engine)
+    return serve.deployment(Ingress).bind(preprocessor, generator, args)

@@ -1,4 +1,4 @@
-"""What a model directory says about itself, read without torch: sizes from config.json, a hash of all of it."""
+"""What a model directory says about itself, read without torch: the image size, and a hash of it all."""
 
 import hashlib
 import json

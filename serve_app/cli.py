@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serve_app.errors import (
     InvalidRequestError,
@@ -17,6 +17,10 @@ from serve_app.errors import (
     ServeAppError,
     error_by_code,
 )
+
+if TYPE_CHECKING:
+    from serve_app.api.legacy import ProcessVideoRequest
+    from serve_app.types import Answer
 
 DEFAULT_CONFIG = Path("configs/serve.yaml")
 DEFAULT_URL = "http://127.0.0.1:7887"
@@ -88,10 +92,7 @@ def _ask(args: argparse.Namespace) -> int:
         "details": True,
     }
     request = {key: value for key, value in request.items() if value is not None}
-    if args.model:
-        details = asyncio.run(_ask_engine(args.model, request))
-    else:
-        details = _ask_server(args.url, request)
+    details = _ask_engine(args.model, request) if args.model else _ask_server(args.url, request)
     print(json.dumps(details, ensure_ascii=False) if args.json else details["text"])
     return 0
 
@@ -117,29 +118,33 @@ def _ask_server(url: str, request: dict[str, Any]) -> dict[str, Any]:
     return details
 
 
-async def _ask_engine(model: Path, request: dict[str, Any]) -> dict[str, Any]:
+def _ask_engine(model: Path, request: dict[str, Any]) -> dict[str, Any]:
     from pydantic import ValidationError
 
     from serve_app.api.legacy import ProcessVideoRequest
-    from serve_app.local import LocalPipeline
-    from serve_app.settings import EngineSettings, MediaSettings, SamplingSettings
-    from serve_app.types import ClipSource, DecodeOptions
 
     try:
         checked = ProcessVideoRequest.model_validate(request)
     except ValidationError as error:
         raise InvalidRequestError(str(error)) from error
+    return asdict(asyncio.run(_answer_here(model, checked)))
+
+
+async def _answer_here(model: Path, request: "ProcessVideoRequest") -> "Answer":
+    from serve_app.local import LocalPipeline
+    from serve_app.settings import EngineSettings, MediaSettings, SamplingSettings
+    from serve_app.types import ClipSource, DecodeOptions
+
     # Whoever runs this may read what they may read: no roots to keep to.
-    media = MediaSettings(allowed_roots=(Path("/"),), num_decode_workers=1, voice=checked.voice)
+    media = MediaSettings(allowed_roots=(Path("/"),), num_decode_workers=1, voice=request.voice)
     pipeline = LocalPipeline(model, media, EngineSettings())
     try:
-        answer = await pipeline.answer(
-            ClipSource(path=checked.video_path),
-            checked.question,
-            DecodeOptions(checked.frame, checked.voice),
-            checked.sampling(SamplingSettings()),
+        return await pipeline.answer(
+            ClipSource(path=request.video_path),
+            request.question,
+            DecodeOptions(request.frame, request.voice),
+            request.sampling(SamplingSettings()),
         )
-        return asdict(answer)
     finally:
         await pipeline.close()
 

@@ -215,7 +215,9 @@ def _engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, 
     if on_cpu and settings.tensor_parallel_size == 1:
         # Allows the "uni" executor, which saves a third process. AsyncLLM still gets its own EngineCore.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    kv_cache_memory_bytes = settings.kv_cache_memory_bytes or (CPU_KV_CACHE_BYTES if on_cpu else None)
+    kv_cache_memory_bytes = settings.kv_cache_memory_bytes or (
+        CPU_KV_CACHE_BYTES if on_cpu else None
+    )
     args: dict[str, Any] = {
         "model": str(checkpoint.directory),
         "dtype": settings.dtype,

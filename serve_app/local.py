@@ -1,5 +1,7 @@
-"""The graph's two stages in one process, without Ray or HTTP: `emotion-llama ask --model`, and the bare engine
-that the benchmark compares with."""
+"""The graph's two stages in one process, without Ray or HTTP.
+
+`emotion-llama ask --model` uses it, and the benchmark as the floor to compare with.
+"""
 
 import asyncio
 import time

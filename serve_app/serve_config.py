@@ -1,4 +1,4 @@
-"""Reads serve.yaml strictly: Serve's own schema lets misspelt keys pass, here each is an error with its path."""
+"""Reads serve.yaml strictly: misspelt keys, which Serve's own schema lets pass, are errors here."""
 
 from pathlib import Path
 from typing import Any

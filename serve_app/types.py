@@ -55,7 +55,9 @@ class Clip:
     frame_time_s: float | None  # of that frame, from the start of the video
     waveform: npt.NDArray[np.int16] | None  # (num_samples,) mono at SAMPLE_RATE; None without sound
     duration_s: float
-    missing: tuple[str, ...] = ()  # of "video", "audio", "voice" (a track that is silent throughout)
+    missing: tuple[
+        str, ...
+    ] = ()  # of "video", "audio", "voice" (a track that is silent throughout)
     notes: tuple[str, ...] = ()  # what decoding had to work around, for the answer's provenance
     voice: VoiceStatistics | None = None
     decode_ms: float = 0.0

@@ -1,4 +1,4 @@
-"""Errors as JSON: {"error": title, "code": HTTP status, "details": sentence}, the form the original documents."""
+"""Errors as JSON {"error": title, "code": HTTP status, "details": sentence}, as the original documents."""
 
 import logging
 from typing import Any

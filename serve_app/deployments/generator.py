@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
-from ray import serve
-
 from serve_app.checkpoint import read_checkpoint
 from serve_app.engine import Engine
 from serve_app.settings import EngineSettings
 from serve_app.types import Answer, Clip, Sampling
 
 
-@serve.deployment
 class Generator:
     """Owns the engine. Its health is the engine's: a dead EngineCore gets the replica replaced."""
 
-    async def __init__(self, model: Path, settings: EngineSettings) -> None:
-        # async: AsyncLLM wants to be created inside the replica's event loop.
+    # async: AsyncLLM wants to be created inside the replica's event loop, and Serve awaits it.
+    async def __init__(self, model: Path, settings: EngineSettings) -> None:  # type: ignore[misc]
         self._engine = Engine(read_checkpoint(model), settings)
 
     async def answer(

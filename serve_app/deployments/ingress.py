@@ -9,7 +9,6 @@ from serve_app.deployments.graph import Graph
 from serve_app.settings import AppSettings
 
 
-@serve.deployment
 @serve.ingress()
 class Ingress:
     """The FastAPI application over the other two deployments. No torch, no decoding."""

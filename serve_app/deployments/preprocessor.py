@@ -1,13 +1,10 @@
 """Preprocessor: a clip's bytes into a Clip, on CPUs."""
 
-from ray import serve
-
 from serve_app.media.pool import DecodePool
 from serve_app.settings import MediaSettings
 from serve_app.types import Clip, ClipSource, DecodeOptions
 
 
-@serve.deployment
 class Preprocessor:
     """One pool of decode workers per replica."""
 

@@ -8,7 +8,7 @@ NUM_FEATURE_POSITIONS = 3  # face, temporal, audio
 NUM_CLS_POSITIONS = 1
 
 
-class EmotionLlamaConfig(PretrainedConfig):  # type: ignore[misc]
+class EmotionLlamaConfig(PretrainedConfig):
     """EVA ViT-g + HuBERT + LLaMA, joined by five linear projections.
 
     Args:

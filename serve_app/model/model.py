@@ -42,13 +42,20 @@ from serve_app.model.projectors import ClipProjectors
 from serve_app.model.towers import AudioTower, VisionTower
 
 
-@MULTIMODAL_REGISTRY.register_processor(  # type: ignore[untyped-decorator]
+@MULTIMODAL_REGISTRY.register_processor(
     ClipMultiModalProcessor, info=ClipProcessingInfo, dummy_inputs=ClipDummyInputsBuilder
 )
 class EmotionLlamaForConditionalGeneration(
-    nn.Module, SupportsMultiModal, SupportsLoRA, SupportsPP  # type: ignore[misc]
+    nn.Module,
+    SupportsMultiModal,
+    SupportsLoRA,
+    SupportsPP,
 ):
     """One clip per prompt becomes `config.num_clip_positions` embeddings at its marker."""
+
+    vision_tower: VisionTower
+    audio_tower: AudioTower
+    projectors: ClipProjectors
 
     packed_modules_mapping = {  # noqa: RUF012 - LoRA finds the fused layers by it
         "qkv_proj": ["q_proj", "k_proj", "v_proj"],
@@ -58,12 +65,14 @@ class EmotionLlamaForConditionalGeneration(
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         self.config = config = vllm_config.model_config.hf_config  # LoRA reads it
-        self.configure_mm_token_handling(config.text_config.vocab_size, [config.video_token_index])
-        with self._mark_tower_model(vllm_config, MODALITY):
+        self.configure_mm_token_handling(  # type: ignore[operator]
+            config.text_config.vocab_size, [config.video_token_index]
+        )
+        with self._mark_tower_model(vllm_config, MODALITY):  # type: ignore[operator]
             self.vision_tower = VisionTower(config, maybe_prefix(prefix, "vision_tower"))
             self.audio_tower = AudioTower(config.audio_config)
             self.projectors = ClipProjectors(config)
-        with self._mark_language_model(vllm_config):
+        with self._mark_language_model(vllm_config):  # type: ignore[operator]
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,
                 hf_config=config.text_config,

@@ -103,14 +103,14 @@ def _check_waveform(waveform: torch.Tensor) -> None:
         )
 
 
-class ClipItems(ProcessorBatchItems[ClipDict]):  # type: ignore[misc]
+class ClipItems(ProcessorBatchItems[ClipDict]):
     """The clips of one prompt. None stands for a clip the engine already holds under its uuid."""
 
     def get_processor_data(self) -> Mapping[str, object]:
         return {"clips": self.get_all()}
 
 
-class ClipDataParser(MultiModalDataParser):  # type: ignore[misc]
+class ClipDataParser(MultiModalDataParser):
     """Accepts one clip dict, or a list of them, as the `video` item."""
 
     def _parse_video_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
@@ -121,7 +121,7 @@ class ClipDataParser(MultiModalDataParser):  # type: ignore[misc]
         return ClipItems(clips, MODALITY)
 
 
-class ClipProcessingInfo(BaseProcessingInfo):  # type: ignore[misc]
+class ClipProcessingInfo(BaseProcessingInfo):
     """What vLLM asks about clips before it sees one."""
 
     def get_hf_config(self) -> EmotionLlamaConfig:
@@ -145,7 +145,7 @@ class ClipProcessingInfo(BaseProcessingInfo):  # type: ignore[misc]
         return {MODALITY: self.get_hf_config().num_clip_positions}
 
 
-class ClipDummyInputsBuilder(BaseDummyInputsBuilder[ClipProcessingInfo]):  # type: ignore[misc]
+class ClipDummyInputsBuilder(BaseDummyInputsBuilder[ClipProcessingInfo]):
     """The largest clip, for memory profiling."""
 
     def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:
@@ -158,7 +158,7 @@ class ClipDummyInputsBuilder(BaseDummyInputsBuilder[ClipProcessingInfo]):  # typ
         return {MODALITY: [{"waveform": waveform}] * mm_counts.get(MODALITY, 0)}
 
 
-class ClipMultiModalProcessor(BaseMultiModalProcessor[ClipProcessingInfo]):  # type: ignore[misc]
+class ClipMultiModalProcessor(BaseMultiModalProcessor[ClipProcessingInfo]):
     """One marker in the prompt becomes `num_clip_positions` placeholders, one clip its tensors."""
 
     def _call_hf_processor(

@@ -1,7 +1,6 @@
 """The frozen encoders: EVA ViT-g over the frame, HuBERT over the waveform, each with its normalisation."""
 
 import torch
-from torch import nn
 from transformers import HubertModel
 from vllm.model_executor.models.blip import BlipVisionModel
 
@@ -27,7 +26,7 @@ def normalise_waveform(waveform: torch.Tensor) -> torch.Tensor:
     return centred / torch.sqrt(centred.square().mean() + WAVEFORM_EPS)
 
 
-class VisionTower(BlipVisionModel):  # type: ignore[misc]
+class VisionTower(BlipVisionModel):
     """EVA ViT-g. The norm after it is the original's `ln_vision`, which has an eps of its own."""
 
     def __init__(self, config: EmotionLlamaConfig, prefix: str) -> None:
@@ -40,7 +39,7 @@ class VisionTower(BlipVisionModel):  # type: ignore[misc]
         return hidden[:, 0], hidden[:, 1:]
 
 
-class AudioTower(HubertModel):  # type: ignore[misc]
+class AudioTower(HubertModel):
     """HuBERT, reduced to one feature per clip: the mean over time of its last layer."""
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,12 @@
-"""The real engine: the tokens of plain transformers, the same answers in any batch, caches, limits, aborts."""
+"""The real engine: plain transformers' tokens, the same answers in any batch, caches, limits, aborts."""
 
 import asyncio
 import dataclasses
 from pathlib import Path
 
 import pytest
-
 from engine.reference import Reference
+
 from serve_app.engine import Engine
 from serve_app.errors import QuestionTooLongError
 from serve_app.types import Clip, Sampling

@@ -1,4 +1,4 @@
-"""Run by test_plain_vllm.py in a process of its own: the plugin under plain vLLM, results as JSON on stdout."""
+"""Run by test_plain_vllm.py in a process of its own: the plugin under plain vLLM, results as JSON."""
 
 import json
 import os
@@ -43,7 +43,9 @@ def clip() -> dict[str, Any]:
     }
 
 
-def tokens(llm: LLM, prompt: Any = TEXT, lora: LoRARequest | None = None, **extra: Any) -> list[int]:
+def tokens(
+    llm: LLM, prompt: Any = TEXT, lora: LoRARequest | None = None, **extra: Any
+) -> list[int]:
     text_or_ids = {"prompt": prompt} if isinstance(prompt, str) else {"prompt_token_ids": prompt}
     request = text_or_ids | {"multi_modal_data": {"video": clip() | extra}}
     (output,) = llm.generate(request, GREEDY, use_tqdm=False, lora_request=lora)

@@ -35,7 +35,9 @@ def test_a_missing_frame_normalises_to_almost_zero() -> None:
 
 def test_given_features_are_kept() -> None:
     feature = torch.arange(64, dtype=torch.float32)
-    clip = complete_clip({"frame": FRAME, "audio_feature": feature, "face_feature": feature}, CONFIG)
+    clip = complete_clip(
+        {"frame": FRAME, "audio_feature": feature, "face_feature": feature}, CONFIG
+    )
     assert torch.equal(clip["face_feature"], feature)
     assert "waveform" not in clip
 

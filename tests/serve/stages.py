@@ -1,4 +1,4 @@
-"""Stand-ins for the two stages on real Serve: they tell which replica ran, wait, or fail as their question says.
+"""Stand-ins for the two stages on real Serve: they tell which replica ran, wait, or fail, as they are told.
 
 They fake what a stage computes, never how Serve carries it.
 """
@@ -8,13 +8,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-from ray import serve
 
 from serve_app.errors import ClipOverLimitError, QuestionTooLongError
 from serve_app.types import Answer, Clip, ClipSource, DecodeOptions, Sampling, Usage
 
 
-@serve.deployment
 class FakePreprocessor:
     """Notes its pid in the clip. Paths that start with "bad" fail, with "slow" take a minute."""
 
@@ -31,7 +29,6 @@ class FakePreprocessor:
         return Clip(path, frame, 0.0, None, 1.0, notes=(str(os.getpid()),))
 
 
-@serve.deployment
 class FakeGenerator:
     """Answers with the pids of both stages. "fail" and "crash" raise, "wait" takes a minute."""
 
@@ -66,7 +63,6 @@ async def wait_a_minute(log: Path, stage: str) -> None:
         raise
 
 
-@serve.deployment
 class Root:
     """Serve deploys a tree; the test calls the two stages below this one."""
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from ray import cloudpickle, serve
-
 from serve import stages as stages_module
 from serve.stages import FakeGenerator, FakePreprocessor, Root
+
 from serve_app.app import CLIP_AFFINITY
 from serve_app.deployments.graph import Graph
 from serve_app.errors import (
@@ -36,16 +36,16 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stages(server_url: str, log: Path) -> Iterator[None]:
     """Two replicas of each stand-in, beside the real application."""
     cloudpickle.register_pickle_by_value(stages_module)  # replicas cannot import from tests/
-    options = {
-        "num_replicas": 2,
-        "max_ongoing_requests": 4,
-        "max_queued_requests": 4,
-        "request_router_config": CLIP_AFFINITY,
-        "ray_actor_options": {"num_cpus": 0},
-    }
-    preprocessor = FakePreprocessor.options(**options).bind(log)
-    generator = FakeGenerator.options(**options).bind(log)
-    root = Root.options(ray_actor_options={"num_cpus": 0}).bind(preprocessor, generator)
+    no_cpus = {"num_cpus": 0}
+    stage = serve.deployment(
+        num_replicas=2,
+        max_ongoing_requests=4,
+        max_queued_requests=4,
+        request_router_config=CLIP_AFFINITY,
+        ray_actor_options=no_cpus,
+    )
+    preprocessor, generator = stage(FakePreprocessor).bind(log), stage(FakeGenerator).bind(log)
+    root = serve.deployment(Root, ray_actor_options=no_cpus).bind(preprocessor, generator)
     serve.run(root, name=APP, route_prefix="/stages")
     yield
     serve.delete(APP)

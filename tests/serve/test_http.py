@@ -11,8 +11,8 @@ import httpx
 import psutil
 import pytest
 from ray import serve
-
 from serve.conftest import APP_NAME, MAX_IN_FLIGHT
+
 from serve_app.cli import main
 from serve_app.errors import EngineDeadError
 
@@ -124,9 +124,7 @@ def test_a_text_file_is_415(http: httpx.Client, clips_root: Path) -> None:
     assert http.post("/process_video", json=body(text)).status_code == 415
 
 
-def test_a_broken_clip_is_422(
-    http: httpx.Client, clips_root: Path, clip_files: list[Path]
-) -> None:
+def test_a_broken_clip_is_422(http: httpx.Client, clips_root: Path, clip_files: list[Path]) -> None:
     broken = clips_root / "broken.mp4"
     broken.write_bytes(clip_files[0].read_bytes()[:2000])
     response = http.post("/process_video", json=body(broken))

@@ -1,4 +1,4 @@
-"""The routes over a fake service: bodies, statuses, limits. What answers behind them is tested in tests/serve."""
+"""The routes over a fake service: bodies, statuses, limits. tests/serve has the real one."""
 
 import asyncio
 from collections.abc import Iterator

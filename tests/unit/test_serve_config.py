@@ -1,4 +1,4 @@
-"""serve.yaml: the shipped file is valid, and every misspelt key of any level is an error with its path."""
+"""serve.yaml: the shipped file is valid; every misspelt key is an error that names its path."""
 
 import copy
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_a_shipped_config_loads_and_builds(path: Path, tiny_checkpoint: Path) ->
 
 
 def test_the_known_deployment_names_are_those_of_the_graph() -> None:
-    names = {deployment.name for deployment in (Ingress, Preprocessor, Generator)}
+    names = {deployment.__name__ for deployment in (Ingress, Preprocessor, Generator)}
     assert names == serve_config.DEPLOYMENT_NAMES
 
 
