@@ -4,10 +4,9 @@ import ctypes
 import os
 import resource
 import signal
-import threading
-from multiprocessing import parent_process
-from multiprocessing.connection import wait
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CPU_MARGIN_S = 2  # beyond the wall time, which the server enforces
@@ -32,18 +31,12 @@ def allow_cpu(seconds: float) -> None:
 
 
 def end_with_server() -> None:
-    """Even in the middle of a clip, and even if the server is killed. Two parents are watched."""
-    # The fork server is the parent to the kernel.
+    """Even in the middle of a clip, and even if the server is killed: the kernel sees to it."""
+    # Our parent is the fork server. It ends when nobody holds this pipe any more, and each of its
+    # children is given a copy; without ours, the server is the one it waits for.
+    fork_server: Any = forkserver._forkserver
+    os.close(fork_server._forkserver_alive_fd)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The server is the one to multiprocessing; libav lets this thread run while it decodes.
-    threading.Thread(target=_await_server_end, daemon=True).start()
-
-
-def _await_server_end() -> None:
-    server = parent_process()
-    assert server is not None, "limits are for workers"
-    wait([server.sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def virtual_bytes() -> int:

@@ -38,6 +38,11 @@ def test_a_time_between_two_frames_means_the_next_one(tmp_path: Path) -> None:
     assert decode(colour_clip(tmp_path), 0.95).frame_time_s == pytest.approx(0.96)
 
 
+def test_a_coarse_clock_rounds_to_the_next_frame_too(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.avi", colour_frames(1), video_codec="mpeg4")  # 25 ticks a s
+    assert decode(path, 0.5).frame_time_s == pytest.approx(0.52)
+
+
 def test_a_time_within_the_last_frame_means_that_frame(tmp_path: Path) -> None:
     assert decode(colour_clip(tmp_path), 2.99).frame_time_s == pytest.approx(2.96)
 
