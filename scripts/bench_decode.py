@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
-import psutil  # type: ignore[import-untyped]
+import psutil
 from av.stream import Discard
 
 import serve_app

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from serve_app.errors import ServeAppError
 from serve_app.media.pool import DecodePool
