@@ -1,0 +1,55 @@
+"""What vLLM is started with: our settings as its engine arguments and environment, on CPU and on GPU."""
+
+import os
+from typing import Any
+
+from serve_app.checkpoint import Checkpoint
+from serve_app.settings import EngineSettings
+
+CPU_BLOCK_SIZE = 32  # vLLM's CPU default of 128 would leave half of a clip's positions uncached
+GPU_BLOCK_SIZE = 16
+CPU_KV_CACHE_BYTES = 256 << 20
+
+
+def prepare_environment(settings: EngineSettings) -> None:
+    """Variables that vLLM and OpenMP read when they are imported; what the operator set wins."""
+    # "auto" binds every CPU engine of a machine to the same core. No meaning on GPUs.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    # A replica has many threads: its engine process must not be forked from them.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    # Ray sets OMP_NUM_THREADS to an actor's num_cpus, which is about scheduling, not about threads.
+    os.environ["OMP_NUM_THREADS"] = str(settings.num_cpu_threads or os.cpu_count() or 1)
+
+
+def engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, Any]:
+    from vllm.platforms import current_platform
+
+    on_cpu = current_platform.is_cpu()
+    if on_cpu and settings.tensor_parallel_size == 1:
+        # Allows the "uni" executor, which saves a third process. AsyncLLM still gets its own EngineCore.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    kv_cache_memory_bytes = settings.kv_cache_memory_bytes or (
+        CPU_KV_CACHE_BYTES if on_cpu else None
+    )
+    args: dict[str, Any] = {
+        "model": str(checkpoint.directory),
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "max_num_batched_tokens": settings.max_num_batched_tokens,
+        "block_size": settings.block_size or (CPU_BLOCK_SIZE if on_cpu else GPU_BLOCK_SIZE),
+        "kv_cache_memory_bytes": kv_cache_memory_bytes,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "enforce_eager": on_cpu if settings.enforce_eager is None else settings.enforce_eager,
+        "mm_processor_cache_gb": settings.mm_processor_cache_gb,
+        "enable_prefix_caching": True,
+        # The checkpoint's generation_config.json must not change what a request asked for.
+        "generation_config": "vllm",
+        "disable_log_stats": False,
+    }
+    if on_cpu and settings.tensor_parallel_size == 1:
+        args["distributed_executor_backend"] = "uni"
+    return args | settings.extra_args
