@@ -24,7 +24,7 @@ import serve_app
 from serve_app.local import LocalPipeline
 from serve_app.serve_config import app_settings, load_serve_config
 from serve_app.server import running_server
-from serve_app.types import ClipSource, DecodeOptions, Sampling
+from serve_app.types import AnswerRequest, ClipSource, Sampling
 
 QUESTION = "[emotion] What is the emotion expressed in this video?"
 SAMPLING = Sampling(temperature=0, max_tokens=32)
@@ -115,7 +115,7 @@ async def bench(url: str, settings: Any, originals: list[Path], num_rounds: int)
 
         async def ask_bare(clip: Path) -> dict[str, float]:
             source = ClipSource(path=str(clip))
-            answer = await pipeline.answer(source, QUESTION, DecodeOptions(), SAMPLING)
+            answer = await pipeline.answer(AnswerRequest(source, QUESTION, sampling=SAMPLING))
             return dict(answer.timings_ms)
 
         systems: dict[str, Ask] = {"http": ask_http, "bare": ask_bare}

@@ -133,18 +133,12 @@ def _ask_engine(model: Path, request: dict[str, Any]) -> dict[str, Any]:
 async def _answer_here(model: Path, request: "ProcessVideoRequest") -> "Answer":
     from serve_app.local import LocalPipeline
     from serve_app.settings import EngineSettings, MediaSettings, SamplingSettings
-    from serve_app.types import ClipSource, DecodeOptions
 
     # Whoever runs this may read what they may read: no roots to keep to.
     media = MediaSettings(allowed_roots=(Path("/"),), num_decode_workers=1, voice=request.voice)
     pipeline = LocalPipeline(model, media, EngineSettings())
     try:
-        return await pipeline.answer(
-            ClipSource(path=request.video_path),
-            request.question,
-            DecodeOptions(request.frame, request.voice),
-            request.sampling(SamplingSettings()),
-        )
+        return await pipeline.answer(request.answer_request(SamplingSettings()))
     finally:
         await pipeline.close()
 

@@ -12,7 +12,7 @@ from serve_app.checkpoint import read_checkpoint
 from serve_app.engine import Engine
 from serve_app.media.pool import DecodePool
 from serve_app.settings import EngineSettings, MediaSettings
-from serve_app.types import Answer, ClipSource, DecodeOptions, Sampling, request_timings_ms
+from serve_app.types import Answer, AnswerRequest, request_timings_ms
 
 
 class LocalPipeline:
@@ -23,13 +23,13 @@ class LocalPipeline:
         self._pool = DecodePool(media, checkpoint.image_size)
         self._engine = Engine(checkpoint, engine)
 
-    async def answer(
-        self, source: ClipSource, question: str, options: DecodeOptions, sampling: Sampling
-    ) -> Answer:
+    async def answer(self, request: AnswerRequest) -> Answer:
         """Raises a ServeAppError, the same ones as over HTTP."""
         started = time.perf_counter()
-        clip = await self._pool.decode(source, options)
-        answer = await self._engine.answer(clip, question, sampling)
+        clip = await self._pool.decode(request.source, request.options)
+        answer = await self._engine.answer(
+            clip, request.question, request.sampling, request.request_id
+        )
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))
 

@@ -1,5 +1,6 @@
 """The nouns that travel between processes: plain dataclasses and numpy arrays."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -77,6 +78,17 @@ class Sampling:
     top_k: int = 50
     max_tokens: int = 500
     seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """One question about one clip, with everything the stages need to know."""
+
+    source: ClipSource
+    question: str
+    options: DecodeOptions = DecodeOptions()
+    sampling: Sampling = Sampling()
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """POST /process_video, the route of the original's API guide."""
 
-import uuid
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve_app.api.service import AnswerService
 from serve_app.errors import InvalidRequestError
 from serve_app.settings import AppSettings, SamplingSettings
-from serve_app.types import ClipSource, DecodeOptions, Sampling
+from serve_app.types import AnswerRequest, ClipSource, DecodeOptions, Sampling
 
 FrameTime = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -31,12 +30,17 @@ class ProcessVideoRequest(BaseModel):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     details: bool = Field(default=False, description="Add token ids, timings and provenance.")
 
-    def sampling(self, defaults: SamplingSettings) -> Sampling:
-        """What the request says, the server's defaults elsewhere."""
+    def answer_request(self, defaults: SamplingSettings) -> AnswerRequest:
+        """The request for the stages, with the server's sampling defaults where it says nothing."""
         chosen = self.model_dump(
             include={"temperature", "top_p", "top_k", "max_tokens"}, exclude_none=True
         )
-        return Sampling(**{**defaults.model_dump(), **chosen}, seed=self.seed)
+        return AnswerRequest(
+            ClipSource(path=self.video_path),
+            self.question,
+            DecodeOptions(self.frame, self.voice),
+            Sampling(**{**defaults.model_dump(), **chosen}, seed=self.seed),
+        )
 
 
 def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
@@ -50,13 +54,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
             raise InvalidRequestError(
                 f"question has {len(request.question)} characters; the limit is {limit}"
             )
-        answer = await service.answer(
-            ClipSource(path=request.video_path),
-            request.question,
-            DecodeOptions(request.frame, request.voice),
-            request.sampling(settings.sampling),
-            uuid.uuid4().hex,
-        )
+        answer = await service.answer(request.answer_request(settings.sampling))
         body: dict[str, Any] = {"response": answer.text}
         if answer.voice is not None:
             body["voice"] = asdict(answer.voice)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from serve_app.types import Answer, ClipSource, DecodeOptions, Sampling
+from serve_app.types import Answer, AnswerRequest
 
 
 class AnswerService(Protocol):
@@ -15,12 +15,5 @@ class AnswerService(Protocol):
     async def warm_up(self) -> None:
         """Send one request through every stage; `is_ready` afterwards."""
 
-    async def answer(
-        self,
-        source: ClipSource,
-        question: str,
-        options: DecodeOptions,
-        sampling: Sampling,
-        request_id: str,
-    ) -> Answer:
+    async def answer(self, request: AnswerRequest) -> Answer:
         """Raises a `ServeAppError`; cancelling the caller cancels every stage."""

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.errors import DeadlineExceededError, EngineDeadError, OverloadedError, ServeAppError
 from serve_app.settings import LimitSettings
-from serve_app.types import Answer, ClipSource, DecodeOptions, Sampling, request_timings_ms
+from serve_app.types import Answer, AnswerRequest, ClipSource, Sampling, request_timings_ms
 
 logger = logging.getLogger(__name__)
 
@@ -36,24 +36,16 @@ class Graph:
         """Send the bundled clip through until it is answered once."""
         sample = resources.files("serve_app").joinpath("assets/sample.mp4").read_bytes()
         sampling = Sampling(temperature=0, max_tokens=2)
+        request = AnswerRequest(ClipSource(data=sample), "warm-up", sampling=sampling)
         while not self.is_ready:
             try:
-                await self._send(
-                    ClipSource(data=sample), "warm-up", DecodeOptions(), sampling, "warm-up"
-                )
+                await self._send(request)
                 self.is_ready = True
             except Exception:
                 logger.exception("warm-up failed; trying again in %s s", WARM_UP_RETRY_S)
                 await asyncio.sleep(WARM_UP_RETRY_S)
 
-    async def answer(
-        self,
-        source: ClipSource,
-        question: str,
-        options: DecodeOptions,
-        sampling: Sampling,
-        request_id: str,
-    ) -> Answer:
+    async def answer(self, request: AnswerRequest) -> Answer:
         """See AnswerService. Raises OverloadedError, DeadlineExceededError, or what a stage raised."""
         limit = self._limits.max_in_flight
         if self._num_in_flight >= limit:
@@ -63,7 +55,7 @@ class Graph:
         self._num_in_flight += 1
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._send(source, question, options, sampling, request_id)
+                answer = await self._send(request)
         except TimeoutError:
             raise DeadlineExceededError(f"no answer within {timeout_s} s") from None
         finally:
@@ -71,22 +63,15 @@ class Graph:
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))
 
-    async def _send(
-        self,
-        source: ClipSource,
-        question: str,
-        options: DecodeOptions,
-        sampling: Sampling,
-        request_id: str,
-    ) -> Answer:
+    async def _send(self, request: AnswerRequest) -> Answer:
         # Requests of one clip go to the replicas that hold it.
-        key = clip_key(source)
+        key = clip_key(request.source)
         clip = self._preprocessor.options(session_id=key, _by_reference=True).decode.remote(
-            source, options
+            request.source, request.options
         )
         # The clip is passed on un-awaited: its pixels go from replica to replica, not through here.
         answer = self._generator.options(session_id=key, _by_reference=True).answer.remote(
-            clip, question, sampling, request_id
+            clip, request.question, request.sampling, request.request_id
         )
         try:
             result: Answer = await answer

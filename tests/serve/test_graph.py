@@ -20,7 +20,7 @@ from serve_app.errors import (
     QuestionTooLongError,
 )
 from serve_app.settings import LimitSettings
-from serve_app.types import Answer, ClipSource, DecodeOptions, Sampling
+from serve_app.types import Answer, AnswerRequest, ClipSource
 
 APP = "stages"
 
@@ -60,9 +60,7 @@ def graph(**limits: float) -> Graph:
 
 
 async def ask(graph: Graph, path: str, question: str = "?") -> Answer:
-    return await graph.answer(
-        ClipSource(path=path), question, DecodeOptions(), Sampling(), "request"
-    )
+    return await graph.answer(AnswerRequest(ClipSource(path=path), question))
 
 
 async def wait_for(log: Path, line: str) -> None:

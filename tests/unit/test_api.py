@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from serve_app.api.app import create_api
 from serve_app.errors import ClipNotFoundError, OverloadedError
 from serve_app.settings import AppSettings, LimitSettings
-from serve_app.types import Answer, ClipSource, DecodeOptions, Sampling, Usage
+from serve_app.types import Answer, AnswerRequest, DecodeOptions, Sampling, Usage
 
 QUESTION = {"video_path": "/clips/a.mp4", "question": "[emotion] What?"}
 
@@ -22,21 +22,14 @@ class FakeService:
     def __init__(self) -> None:
         self.is_ready = False
         self.error: Exception | None = None
-        self.asked: list[tuple[ClipSource, str, DecodeOptions, Sampling]] = []
+        self.asked: list[AnswerRequest] = []
 
     async def warm_up(self) -> None:
         await asyncio.sleep(0)
         self.is_ready = True
 
-    async def answer(
-        self,
-        source: ClipSource,
-        question: str,
-        options: DecodeOptions,
-        sampling: Sampling,
-        request_id: str,
-    ) -> Answer:
-        self.asked.append((source, question, options, sampling))
+    async def answer(self, request: AnswerRequest) -> Answer:
+        self.asked.append(request)
         if self.error:
             raise self.error
         return Answer("happy", [5], [1, 5], "stop", Usage(2, 1, 0), {"total": 1.0})
@@ -60,19 +53,19 @@ def test_the_documented_body_gets_the_documented_answer(
 ) -> None:
     response = client.post("/process_video", json=QUESTION)
     assert (response.status_code, response.json()) == (200, {"response": "happy"})
-    source, question, options, sampling = service.asked[0]
-    assert (source.path, question) == ("/clips/a.mp4", "[emotion] What?")
-    assert options == DecodeOptions("first", voice=False)
-    assert sampling == Sampling(0.2, 0.9, 50, 500, None)
+    (asked,) = service.asked
+    assert (asked.source.path, asked.question) == ("/clips/a.mp4", "[emotion] What?")
+    assert asked.options == DecodeOptions("first", voice=False)
+    assert asked.sampling == Sampling(0.2, 0.9, 50, 500, None)
 
 
 def test_optional_fields_reach_the_service(client: TestClient, service: FakeService) -> None:
     chosen = {"frame": 1.5, "voice": True, "temperature": 0, "max_tokens": 7, "seed": 3}
     response = client.post("/process_video", json=QUESTION | chosen | {"details": True})
     assert response.json()["details"]["token_ids"] == [5]
-    _, _, options, sampling = service.asked[0]
-    assert options == DecodeOptions(1.5, voice=True)
-    assert sampling == Sampling(0, 0.9, 50, 7, 3)
+    (asked,) = service.asked
+    assert asked.options == DecodeOptions(1.5, voice=True)
+    assert asked.sampling == Sampling(0, 0.9, 50, 7, 3)
 
 
 @pytest.mark.parametrize(
