@@ -35,7 +35,7 @@ def main() -> int:
 
 def ask(url: str) -> None:
     clip = Path(serve_app.__file__).parent / "assets" / "sample.mp4"
-    body = {"video_path": str(clip), "question": QUESTION}
+    body = {"video_path": str(clip), "question": QUESTION, "max_tokens": 24}
     answer = httpx.post(f"{url}/process_video", json=body, timeout=60).raise_for_status().json()
     print(f"\nclip:     {clip}\nquestion: {QUESTION}\nanswer:   {answer['response']}")
     print("          (a random checkpoint: its words mean nothing yet)\n\nAsk again:\n")

@@ -47,7 +47,8 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
         _wait_until_ready(url, config.applications[0].name)
         yield url
     finally:
-        serve.shutdown()
+        # Drains and ends our application only: a cluster that was running before keeps its others.
+        serve.delete(config.applications[0].name)
         ray.shutdown()
 
 
@@ -90,7 +91,7 @@ def _init_ray(address: str | None) -> None:
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="warning",
+        logging_level="error",
     )
 
 

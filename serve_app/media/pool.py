@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -58,6 +59,7 @@ class DecodePool:
         if clip.waveform is None or "voice" in clip.missing:
             return clip
         assert self._voice is not None
+        started = time.perf_counter()
         statistics = await self._voice.run(
             "measuring the voice",
             self._settings.voice_timeout_s,
@@ -65,7 +67,8 @@ class DecodePool:
             clip.waveform,
             self._settings,
         )
-        return replace(clip, voice=statistics)
+        voice_ms = (time.perf_counter() - started) * 1000
+        return replace(clip, voice=statistics, decode_ms=clip.decode_ms + voice_ms)
 
     def close(self) -> None:
         """Kills the workers. Returns when they are gone."""
