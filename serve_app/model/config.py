@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transformers import Blip2VisionConfig, HubertConfig, LlamaConfig, PretrainedConfig
+from transformers import AutoConfig, Blip2VisionConfig, HubertConfig, LlamaConfig, PretrainedConfig
 
 NUM_FEATURE_POSITIONS = 3  # face, temporal, audio
 NUM_CLS_POSITIONS = 1
@@ -17,8 +17,11 @@ class EmotionLlamaConfig(PretrainedConfig):
         audio_config: HuBERT; its hidden_size is the width of an audio feature.
         video_token_index: id of the clip marker in a prompt; None means the first id past the
             vocabulary, so that the embedding table keeps its published shape.
-        face_feature_size: width of a FaceMAE feature.
-        temporal_feature_size: width of a VideoMAE feature.
+        face_config: an optional tower for the face, any transformers vision model (a FaceMAE encoder
+            is a ViT); None: clips bring a ready feature, or zeros stand in for it as in the released demo.
+        temporal_config: the same for the movement, such as a VideoMAEConfig.
+        face_feature_size: width of a face feature; a face tower's hidden_size where there is one.
+        temporal_feature_size: likewise.
         patches_per_group: neighbouring patches (in raster order) that become one position.
         vision_post_norm_eps: eps of the norm after the vision tower. The original's `ln_vision` is a
             plain LayerNorm (1e-5), while the blocks inside use vision_config.layer_norm_eps (1e-6).
@@ -36,6 +39,8 @@ class EmotionLlamaConfig(PretrainedConfig):
         text_config: dict[str, Any] | LlamaConfig | None = None,
         vision_config: dict[str, Any] | Blip2VisionConfig | None = None,
         audio_config: dict[str, Any] | HubertConfig | None = None,
+        face_config: dict[str, Any] | PretrainedConfig | None = None,
+        temporal_config: dict[str, Any] | PretrainedConfig | None = None,
         video_token_index: int | None = None,
         face_feature_size: int = 1024,
         temporal_feature_size: int = 1024,
@@ -49,8 +54,10 @@ class EmotionLlamaConfig(PretrainedConfig):
         if video_token_index is None:
             video_token_index = self.text_config.vocab_size
         self.video_token_index = video_token_index
-        self.face_feature_size = face_feature_size
-        self.temporal_feature_size = temporal_feature_size
+        self.face_config = _as_tower_config(face_config)
+        self.temporal_config = _as_tower_config(temporal_config)
+        self.face_feature_size = _hidden_size(self.face_config, face_feature_size)
+        self.temporal_feature_size = _hidden_size(self.temporal_config, temporal_feature_size)
         self.patches_per_group = patches_per_group
         self.vision_post_norm_eps = vision_post_norm_eps
         super().__init__(**kwargs)
@@ -80,6 +87,21 @@ class EmotionLlamaConfig(PretrainedConfig):
     def audio_feature_size(self) -> int:
         """Width of a ready audio feature: HuBERT's hidden size."""
         return int(self.audio_config.hidden_size)
+
+
+def tower_input_shape(tower: PretrainedConfig) -> tuple[int, ...]:
+    """Of a face or temporal tower: (channels, S, S), with num_frames in front for video models."""
+    picture = (tower.num_channels, tower.image_size, tower.image_size)
+    num_frames = getattr(tower, "num_frames", None)
+    return picture if num_frames is None else (num_frames, *picture)
+
+
+def _hidden_size(tower: PretrainedConfig | None, otherwise: int) -> int:
+    return otherwise if tower is None else tower.hidden_size
+
+
+def _as_tower_config(value: dict[str, Any] | PretrainedConfig | None) -> PretrainedConfig | None:
+    return AutoConfig.for_model(**value) if isinstance(value, dict) else value
 
 
 def _as_config(

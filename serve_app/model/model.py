@@ -5,6 +5,7 @@ Checkpoint tensors (Hugging-Face style directory, safetensors):
     language_model.model.*, language_model.lm_head.weight    as LlamaForCausalLM
     vision_tower.*                                           as transformers' Blip2VisionModel
     audio_tower.*                                            as transformers' HubertModel
+    face_tower.*, temporal_tower.*                           optional, as their transformers models
     projectors.{visual,face,temporal,audio,cls}.{weight,bias}
 
 The engine refuses to start when one of them is missing or one is left over.
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import AutoModel
 from vllm.config import VllmConfig
 from vllm.model_executor.models.interfaces import (
     MultiModalEmbeddings,
@@ -37,9 +39,10 @@ from serve_app.model.processing import (
     ClipDummyInputsBuilder,
     ClipMultiModalProcessor,
     ClipProcessingInfo,
+    tower_configs,
 )
 from serve_app.model.projectors import ClipProjectors
-from serve_app.model.towers import AudioTower, VisionTower
+from serve_app.model.towers import AudioTower, VisionTower, mean_feature
 
 
 @MULTIMODAL_REGISTRY.register_processor(
@@ -71,6 +74,8 @@ class EmotionLlamaForConditionalGeneration(
         with self._mark_tower_model(vllm_config, MODALITY):  # type: ignore[operator]
             self.vision_tower = VisionTower(config, maybe_prefix(prefix, "vision_tower"))
             self.audio_tower = AudioTower(config.audio_config)
+            for name, tower in tower_configs(config).items():
+                setattr(self, f"{name}_tower", AutoModel.from_config(tower))
             self.projectors = ClipProjectors(config)
         with self._mark_language_model(vllm_config):  # type: ignore[operator]
             self.language_model = init_vllm_registered_model(
@@ -88,7 +93,7 @@ class EmotionLlamaForConditionalGeneration(
         return MultiModelKeys.from_string_field(
             language_model="language_model",
             connector="projectors",
-            tower_model=["vision_tower", "audio_tower"],
+            tower_model=[name for name, _ in self.named_children() if name.endswith("_tower")],
         )
 
     def embed_multimodal(self, **clip: Any) -> MultiModalEmbeddings:
@@ -108,11 +113,17 @@ class EmotionLlamaForConditionalGeneration(
             audio_feature = _stack(clip["audio_feature"])
         return self.projectors(
             patches=patches,
-            face_feature=_stack(clip["face_feature"]).to(dtype),
-            temporal_feature=_stack(clip["temporal_feature"]).to(dtype),
+            face_feature=self._feature("face", clip).to(dtype),
+            temporal_feature=self._feature("temporal", clip).to(dtype),
             audio_feature=audio_feature.to(dtype),
             cls=cls,
         )
+
+    def _feature(self, name: str, clip: dict[str, Any]) -> torch.Tensor:
+        """The ready features (B, width), or those the optional tower of that name computes."""
+        if f"{name}_feature" in clip:
+            return _stack(clip[f"{name}_feature"])
+        return mean_feature(getattr(self, f"{name}_tower"), _stack(clip[f"{name}_pixels"]))
 
     def forward(
         self,

@@ -7,6 +7,9 @@ A clip dict may hold, and nothing else:
     audio_feature     (audio_feature_size,) float32, a ready HuBERT mean
     face_feature      (face_feature_size,) float32
     temporal_feature  (temporal_feature_size,) float32
+    face_pixels, temporal_pixels
+                      in place of the feature, where the checkpoint has that tower: its normalised
+                      float32 input, (C, S, S) or (num_frames, C, S, S)
 
 What is left out is filled in by `complete_clip`, as the released demo does for the face and temporal
 features: zeros. Normalising happens on the device (towers.py), so that 0.6 MB of bytes cross the
@@ -18,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BatchFeature
+from transformers import BatchFeature, PretrainedConfig
 from vllm.config.multimodal import MultiModalDummyOptions
 from vllm.inputs import MultiModalDataDict
 from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
@@ -36,7 +39,7 @@ from vllm.multimodal.processing import (
     PromptUpdate,
 )
 
-from serve_app.model.config import EmotionLlamaConfig
+from serve_app.model.config import EmotionLlamaConfig, tower_input_shape
 
 MODALITY = "video"  # a built-in name: vLLM's OpenAI layer knows no others
 CLIP_MARKER = "<VideoHere>"
@@ -60,11 +63,16 @@ def complete_clip(clip: ClipDict, config: EmotionLlamaConfig) -> dict[str, torch
         "face_feature": config.face_feature_size,
         "temporal_feature": config.temporal_feature_size,
     }
-    unknown = set(clip) - {"frame", "waveform", *feature_sizes}
+    # What a tower turns into a feature, in place of that feature.
+    raw_inputs = {"audio_feature": "waveform"} | {
+        f"{name}_feature": f"{name}_pixels" for name in tower_configs(config)
+    }
+    unknown = set(clip) - {"frame", *feature_sizes, *raw_inputs.values()}
     if unknown:
         raise ValueError(f"unknown clip fields {sorted(unknown)}")
-    if "waveform" in clip and "audio_feature" in clip:
-        raise ValueError("a clip has a waveform or an audio_feature, not both")
+    for feature, raw in raw_inputs.items():
+        if feature in clip and raw in clip:
+            raise ValueError(f"a clip has {raw} or {feature}, not both")
 
     # torch.tensor copies: arrays that came through Ray's object store are read-only.
     tensors = {
@@ -75,13 +83,23 @@ def complete_clip(clip: ClipDict, config: EmotionLlamaConfig) -> dict[str, torch
         tensors["frame"] = torch.tensor(MEAN_PIXEL, dtype=torch.uint8).expand(size, size, 3)
     _check("frame", tensors["frame"], (size, size, 3), torch.uint8)
     for name, width in feature_sizes.items():
-        if name == "audio_feature" and "waveform" in tensors:
+        if raw_inputs.get(name) in tensors:
             continue
         tensors.setdefault(name, torch.zeros(width))
         _check(name, tensors[name], (width,), torch.float32)
     if "waveform" in tensors:
         _check_waveform(tensors["waveform"])
+    for name, tower in tower_configs(config).items():
+        if f"{name}_pixels" in tensors:
+            shape = tower_input_shape(tower)
+            _check(f"{name}_pixels", tensors[f"{name}_pixels"], shape, torch.float32)
     return tensors
+
+
+def tower_configs(config: EmotionLlamaConfig) -> dict[str, PretrainedConfig]:
+    """The optional towers this checkpoint has, by the name of their feature."""
+    towers = {"face": config.face_config, "temporal": config.temporal_config}
+    return {name: tower for name, tower in towers.items() if tower is not None}
 
 
 def _check(name: str, value: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

@@ -1,7 +1,7 @@
-"""The frozen encoders: EVA ViT-g over the frame, HuBERT over the waveform, each with its normalisation."""
+"""The frozen encoders: EVA ViT-g over the frame, HuBERT over the waveform, and optional others."""
 
 import torch
-from transformers import HubertModel
+from transformers import HubertModel, PreTrainedModel
 from vllm.model_executor.models.blip import BlipVisionModel
 
 from serve_app.model.config import EmotionLlamaConfig
@@ -50,3 +50,8 @@ class AudioTower(HubertModel):
         input_values = normalise_waveform(waveform).to(self.dtype)
         hidden = super().forward(input_values[None]).last_hidden_state
         return hidden.mean(dim=1)[0]
+
+
+def mean_feature(tower: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
+    """(B, ...) normalised input of an optional tower -> (B, hidden_size), the mean over its tokens."""
+    return tower(pixels.to(tower.dtype)).last_hidden_state.mean(dim=1)

@@ -14,8 +14,11 @@ os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel, VideoMAEConfig, ViTConfig
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
+
+from serve_app.model.config import EmotionLlamaConfig, tower_input_shape
 
 TEXT = "<s>[INST] <video><VideoHere></video> What? [/INST]"
 GREEDY = SamplingParams(temperature=0, max_tokens=24)
@@ -87,6 +90,46 @@ def write_merged(checkpoint: Path, adapter: Path, out: Path) -> None:
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
 
 
+def write_with_towers(checkpoint: Path, out: Path) -> None:
+    """The tiny checkpoint with a face tower (ViT) and a temporal tower (VideoMAE)."""
+    shutil.copytree(checkpoint, out)
+    config = EmotionLlamaConfig.from_pretrained(checkpoint)
+    width = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
+    picture = {"num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    config.face_config = ViTConfig(**width, **picture)
+    config.temporal_config = VideoMAEConfig(**width, **picture, num_frames=4, tubelet_size=2)
+    config.save_pretrained(out)
+    torch.manual_seed(2)
+    tensors = load_file(checkpoint / "model.safetensors")
+    for name in ("face", "temporal"):
+        tower = AutoModel.from_config(getattr(config, f"{name}_config"))
+        tensors |= {f"{name}_tower.{key}": value for key, value in tower.state_dict().items()}
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+
+
+def ask_with_towers(checkpoint: Path) -> dict[str, Any]:
+    """Tokens for the pixels of both towers, and for the features plain transformers makes of them."""
+    config = EmotionLlamaConfig.from_pretrained(checkpoint)
+    tensors = load_file(checkpoint / "model.safetensors")
+    pixels, features = {}, {}
+    for name, tower_config in (("face", config.face_config), ("temporal", config.temporal_config)):
+        tower = AutoModel.from_config(tower_config).eval()
+        prefix = f"{name}_tower."
+        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        tower.load_state_dict(own)
+        shape = tower_input_shape(tower_config)
+        pixels[f"{name}_pixels"] = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+        with torch.inference_mode():
+            hidden = tower(pixels[f"{name}_pixels"][None]).last_hidden_state
+        features[f"{name}_feature"] = hidden[0].mean(dim=0).clone()
+    llm = start(checkpoint)
+    return {
+        "tower pixels": tokens(llm, **pixels),
+        "tower features": tokens(llm, **features),
+        "tower zeros": tokens(llm),
+    }
+
+
 def start_without(checkpoint: Path, name: str, out: Path) -> str:
     """The error of starting without one tensor."""
     shutil.copytree(checkpoint, out)
@@ -124,6 +167,8 @@ def main(checkpoint: Path, folder: Path) -> None:
     results["merged"] = tokens(start(folder / "merged"))
     q_proj = "language_model.model.layers.0.self_attn.q_proj.weight"
     results["without q_proj"] = start_without(checkpoint, q_proj, folder / "no_q")
+    write_with_towers(checkpoint, folder / "towers")
+    results |= ask_with_towers(folder / "towers")
     bias = "projectors.audio.bias"
     results["without audio bias"] = start_without(checkpoint, bias, folder / "no_bias")
     results["our modules"] = sorted(name for name in sys.modules if name.startswith("serve_app."))

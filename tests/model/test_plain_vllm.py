@@ -37,6 +37,13 @@ def test_a_ready_face_feature_moves_the_answer(results: dict[str, Any]) -> None:
     assert results["face_feature"] != results["text"]
 
 
+def test_optional_towers_compute_the_features_plain_transformers_does(
+    results: dict[str, Any],
+) -> None:
+    assert results["tower pixels"] == results["tower features"]
+    assert results["tower zeros"] == results["text"] != results["tower pixels"]
+
+
 def test_prompt_logprobs_do_not_kill_the_engine(results: dict[str, Any]) -> None:
     assert results["num_prompt_logprobs"] == results["num_prompt_tokens"] > 260
 
