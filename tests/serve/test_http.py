@@ -188,7 +188,8 @@ def test_ask_prints_the_answer_of_a_server(
 def test_a_dead_engine_is_replaced(http: httpx.Client, clip_files: list[Path]) -> None:
     """Last in the file: it costs a restart of the engine."""
     ours = psutil.Process().children(recursive=True)
-    (engine,) = [process for process in ours if "EngineCore" in process.name()]
+    (replica,) = [p for p in ours if f"ServeReplica:{APP_NAME}:Generator" in p.name()]
+    (engine,) = [p for p in replica.children() if "EngineCore" in p.name()]
     engine.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 120
     codes = set()
