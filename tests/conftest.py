@@ -1,6 +1,8 @@
 """Fixtures every folder may use. Nothing here starts an engine or a cluster."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,14 @@ import pytest
 # Before anything imports Ray: its token would be written into the home folder.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Ray's sessions, vLLM's sockets and every clip of this run go here, and are gone afterwards.
+# Short, because the paths of Ray's sockets may have 107 characters at most.
+RUN_FOLDER = os.environ["TMPDIR"] = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="el-")
+tempfile.tempdir = RUN_FOLDER
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(RUN_FOLDER, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
