@@ -9,6 +9,7 @@ from typing import Any
 from serve_app.checkpoint import Checkpoint
 from serve_app.engine_args import engine_args, prepare_environment
 from serve_app.errors import EngineDeadError, EngineError, InvalidRequestError, QuestionTooLongError
+from serve_app.lifetime import own_engines
 from serve_app.prompt import CHAT, Mark, PromptLayout, encode_prompt
 from serve_app.settings import EngineSettings
 from serve_app.types import Answer, Clip, Sampling, Usage
@@ -24,6 +25,7 @@ class Engine:
 
     def __init__(self, checkpoint: Checkpoint, settings: EngineSettings) -> None:
         prepare_environment(settings)
+        own_engines()
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 

@@ -3,6 +3,8 @@
     ServeAppError                   500 internal_error
     ├── RequestError                the caller can mend it
     │   ├── InvalidRequestError     422 invalid_request     a field is missing, unknown or out of range
+    │   ├── BodyTooLargeError       413 body_too_large      the request's own bytes
+    │   ├── BodyTooSlowError        408 body_too_slow       the request did not arrive in time
     │   ├── QuestionTooLongError    422 question_too_long   prompt + answer exceed the engine's context
     │   └── ClipError               raised while a clip is read or decoded
     │       ├── ClipNotFoundError     404 clip_not_found
@@ -13,6 +15,7 @@
     │       ├── ClipOverLimitError    422 clip_over_limit     duration, side, pixels, streams, packets
     │       ├── DecodeTimeoutError    422 decode_timeout      the wall-time limit of one clip
     │       └── DecodeCrashedError    422 decode_crashed      the decoder died over this clip
+    ├── DecoderUnavailableError     503 decoder_unavailable   no decode worker starts, or its replica is gone
     ├── CheckpointError             500 bad_checkpoint      at start: the model directory cannot be used
     ├── ConfigurationError          500 bad_configuration   at start: serve.yaml or an option is wrong
     ├── OverloadedError             503 overloaded          a bounded queue is full; try again
@@ -50,6 +53,18 @@ class InvalidRequestError(RequestError):
     """A field is missing, unknown or out of range."""
 
     status, code, title = 422, "invalid_request", "Invalid request"
+
+
+class BodyTooLargeError(RequestError):
+    """The request itself has more bytes than the limit."""
+
+    status, code, title = 413, "body_too_large", "Request too large"
+
+
+class BodyTooSlowError(RequestError):
+    """The request's body did not arrive in time."""
+
+    status, code, title = 408, "body_too_slow", "Request too slow"
 
 
 class QuestionTooLongError(RequestError):
@@ -108,6 +123,12 @@ class DecodeCrashedError(ClipError):
     """The decoder process died over this clip."""
 
     status, code, title = 422, "decode_crashed", "Video crashed the decoder"
+
+
+class DecoderUnavailableError(ServeAppError):
+    """No decode worker starts, or the replica that held the request is gone: not the clip's fault."""
+
+    status, code, title = 503, "decoder_unavailable", "Decoder is restarting"
 
 
 class CheckpointError(ServeAppError):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ RUN_FOLDER = os.environ["TMPDIR"] = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(
 tempfile.tempdir = RUN_FOLDER
 
 
-def pytest_unconfigure() -> None:
-    shutil.rmtree(RUN_FOLDER, ignore_errors=True)
+# After multiprocessing's own finalizers, which remove their part of it themselves.
+Finalize(None, shutil.rmtree, (RUN_FOLDER,), {"ignore_errors": True}, exitpriority=-1000)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """What a decode process may take, and how it ends with the server it works for."""
 
-import ctypes
 import os
 import resource
 import signal
@@ -8,7 +7,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from serve_app.lifetime import die_with_parent
+
 CPU_MARGIN_S = 2  # beyond the wall time, which the server enforces
 
 
@@ -36,7 +36,7 @@ def end_with_server() -> None:
     # children is given a copy; without ours, the server is the one it waits for.
     fork_server: Any = forkserver._forkserver
     os.close(fork_server._forkserver_alive_fd)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
 
 
 def virtual_bytes() -> int:
