@@ -6,13 +6,26 @@ import stat
 from pathlib import Path
 
 from serve_app.errors import (
+    ClipError,
     ClipForbiddenError,
     ClipNotFoundError,
     ClipTooLargeError,
     InvalidRequestError,
+    UndecodableClipError,
 )
 from serve_app.settings import MediaSettings
 from serve_app.types import ClipSource
+
+NO_FILE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENXIO,  # a socket, or a device that is not there
+    errno.ENODEV,
+    errno.ESTALE,  # deleted on the file server
+)
 
 
 def read_source(source: ClipSource, settings: MediaSettings) -> bytes:
@@ -28,33 +41,49 @@ def resolve_path(path: str, settings: MediaSettings) -> Path:
     if not path or not path.isprintable():
         raise InvalidRequestError(f"{path!r} is not a path: it is empty or holds odd characters")
     resolved = Path(os.path.realpath(path))
-    roots = [Path(os.path.realpath(root)) for root in settings.allowed_roots]
-    if not any(resolved.is_relative_to(root) for root in roots):
-        raise ClipForbiddenError(f"{path} is in none of the folders clips may be read from")
+    _check_inside(resolved, path, settings)
     return resolved
 
 
+def _check_inside(resolved: Path, path: str | Path, settings: MediaSettings) -> None:
+    roots = [Path(os.path.realpath(root)) for root in settings.allowed_roots]
+    if not any(resolved.is_relative_to(root) for root in roots):
+        raise ClipForbiddenError(f"{path} is in none of the folders clips may be read from")
+
+
 def _read_file(path: Path, settings: MediaSettings) -> bytes:
-    with open(path, "rb", opener=_open) as file:
-        _check_size(os.fstat(file.fileno()).st_size, settings)
-        data = file.read(settings.max_clip_bytes + 1)  # it may have grown since
+    try:
+        with open(path, "rb", opener=_open) as file:
+            _check_opened(file.fileno(), path, settings)
+            data = file.read(settings.max_clip_bytes + 1)  # it may have grown since
+    except OSError as error:
+        raise _explain(error, path) from error
+    if data is None:  # a file of a kernel that has nothing to say, and would have us wait
+        raise UndecodableClipError(f"{path} cannot be read: it holds nothing yet")
     _check_size(len(data), settings)
     return data
 
 
 def _open(path: str, flags: int) -> int:
     # Neither waits for the other end of a pipe nor follows a link put there since it was resolved.
-    flags |= os.O_NONBLOCK | os.O_NOFOLLOW
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise ClipForbiddenError(f"{path} may not be read by the server") from error
-        raise ClipNotFoundError(f"no file at {path}: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
+def _check_opened(descriptor: int, path: Path, settings: MediaSettings) -> None:
+    """Of the folders above it, too, any may have become a link since: what counts is what is open."""
+    _check_inside(Path(os.readlink(f"/proc/self/fd/{descriptor}")), path, settings)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         raise ClipNotFoundError(f"{path} is not a regular file")
-    return descriptor
+    _check_size(status.st_size, settings)
+
+
+def _explain(error: OSError, path: Path) -> ClipError:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return ClipForbiddenError(f"{path} may not be read by the server: {error.strerror}")
+    if error.errno in NO_FILE:
+        return ClipNotFoundError(f"no file at {path}: {error.strerror}")
+    return UndecodableClipError(f"{path} cannot be read: {error.strerror}")
 
 
 def _check_size(num_bytes: int, settings: MediaSettings) -> None:

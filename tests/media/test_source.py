@@ -1,7 +1,10 @@
 """Which paths are read, and what is said about the others."""
 
+import errno
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +13,10 @@ from serve_app.errors import (
     ClipNotFoundError,
     ClipTooLargeError,
     InvalidRequestError,
+    ServeAppError,
+    UndecodableClipError,
 )
+from serve_app.media import source as source_module
 from serve_app.media.source import read_source
 from serve_app.settings import MediaSettings
 from serve_app.types import ClipSource
@@ -101,3 +107,62 @@ def test_too_many_bytes_are_counted_against_the_limit(root: Path) -> None:
 def test_a_file_that_reports_no_size_is_counted_while_it_is_read() -> None:
     with pytest.raises(ClipTooLargeError, match="the limit is 6 bytes"):
         read("/proc/self/status", Path("/proc"), max_clip_bytes=6)
+
+
+def test_a_folder_that_becomes_a_link_is_no_way_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "sub").mkdir()
+    (root / "sub" / "secret.mp4").write_bytes(b"content")
+
+    def open_late(*args: Any, **kwargs: Any) -> Any:
+        (root / "sub").rename(root / "moved")
+        (root / "sub").symlink_to(root.parent)
+        return open(*args, **kwargs)
+
+    monkeypatch.setattr(source_module, "open", open_late, raising=False)
+    with pytest.raises(ClipForbiddenError, match=r"sub/secret\.mp4 is in none of the folders"):
+        read(root / "sub" / "secret.mp4", root)
+
+
+def test_a_file_that_cannot_be_read_says_why() -> None:
+    with pytest.raises(UndecodableClipError, match=r"/mem cannot be read: Input/output error"):
+        read("/proc/self/mem", Path("/proc"))
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ETIMEDOUT, UndecodableClipError),  # a TimeoutError to Python
+        (errno.ESTALE, ClipNotFoundError),
+        (errno.EACCES, ClipForbiddenError),
+    ],
+)
+def test_an_error_in_the_middle_of_a_file_is_the_clips(
+    root: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[ServeAppError]
+) -> None:
+    class Unreadable(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(number, os.strerror(number))
+
+    def unreadable(path: Path, mode: str, opener: Any) -> Unreadable:
+        return Unreadable(path, mode, opener=opener)
+
+    monkeypatch.setattr(source_module, "open", unreadable, raising=False)
+    with pytest.raises(expected, match=rf"clip\.mp4.*{os.strerror(number)}"):
+        read(root / "clip.mp4", root)
+
+
+def test_a_file_with_nothing_to_read_yet_is_not_waited_for(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Empty(io.FileIO):
+        def read(self, size: int | None = -1, /) -> Any:
+            return None  # what a buffered file makes of EAGAIN
+
+    def empty(path: Path, mode: str, opener: Any) -> Empty:
+        return Empty(path, mode, opener=opener)
+
+    monkeypatch.setattr(source_module, "open", empty, raising=False)
+    with pytest.raises(UndecodableClipError, match="holds nothing yet"):
+        read(root / "clip.mp4", root)
