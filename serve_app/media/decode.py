@@ -69,15 +69,29 @@ def _decode(
     waveform = audio.finish() if audio else None
     if picture is None and waveform is None:
         raise UndecodableClipError("neither a picture nor sound could be decoded")
+    pixels = to_pixels(picture.image, image_size) if picture else None
     return Clip(
         sha256=hashlib.sha256(data).hexdigest(),
-        frame=to_pixels(picture.image, image_size) if picture else None,
+        content_sha256=content_sha256(pixels, waveform),
+        frame=pixels,
         frame_time_s=picture.time_s if picture else None,
         waveform=waveform,
         duration_s=header_duration_s(container) or max(seen_s, audio.duration_s if audio else 0.0),
         missing=_missing(picture, waveform),
         notes=(*notes, *(video.notes() if video else ()), *(audio.notes() if audio else ())),
     )
+
+
+def content_sha256(
+    frame: npt.NDArray[np.uint8] | None, waveform: npt.NDArray[np.int16] | None
+) -> str:
+    """Equal for equal pixels and sound, whatever file, choice or decoder they came from."""
+    content = hashlib.sha256()
+    for name, array in (("frame", frame), ("waveform", waveform)):
+        if array is not None:  # name and shape tell where an array ends and which it is
+            content.update(f"{name}{array.shape}".encode())
+            content.update(np.ascontiguousarray(array).data)
+    return content.hexdigest()
 
 
 def _finder(

@@ -27,7 +27,7 @@ from serve_app.errors import (
     UndecodableClipError,
     UnsupportedClipError,
 )
-from serve_app.media.decode import decode_clip
+from serve_app.media.decode import content_sha256, decode_clip
 from serve_app.settings import MediaSettings
 from serve_app.types import SAMPLE_RATE, Clip, DecodeOptions
 
@@ -49,6 +49,23 @@ def test_a_normal_clip_has_a_picture_and_sixteen_kilohertz_sound(tmp_path: Path)
     assert len(clip.waveform) == pytest.approx(3 * SAMPLE_RATE, abs=1100)  # one AAC frame
     assert clip.duration_s == pytest.approx(3.0, abs=0.1)
     assert (clip.missing, clip.notes) == ((), ())
+
+
+def test_another_sound_is_other_content(tmp_path: Path) -> None:
+    low, high = (
+        decode(write_clip(tmp_path / "clip.mp4", colour_frames(1), [tone(1.0, pitch_hz)]))
+        for pitch_hz in (220.0, 440.0)
+    )
+    assert low.frame is not None and (low.frame == high.frame).all()
+    assert low.content_sha256 != high.content_sha256
+
+
+def test_content_tells_pixels_from_sound_and_one_shape_from_another() -> None:
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    sound = pixels.reshape(-1).view(np.int16)
+    contents = [(None, None), (pixels, None), (None, sound), (pixels, sound), (pixels, sound[:0])]
+    contents.append((pixels.reshape(1, 4, 3), sound))
+    assert len({content_sha256(*content) for content in contents}) == len(contents)
 
 
 def test_pixels_are_pillows_bicubic_of_the_whole_first_frame(tmp_path: Path) -> None:
