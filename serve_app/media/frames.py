@@ -11,7 +11,7 @@ from serve_app.media.packets import VideoPacket
 from serve_app.media.picture import Picture, upright_rgb
 from serve_app.media.sampling import NUM_SAMPLED_FRAMES, DecordUnfitError, sampled_pictures
 from serve_app.media.sharpness import sharpest
-from serve_app.media.timeline import Timeline, timeline_of
+from serve_app.media.timeline import Timeline, shown_at, timeline_of
 from serve_app.media.video import VideoDecoder, frame_at
 from serve_app.settings import MediaSettings
 from serve_app.types import FrameChoice
@@ -46,6 +46,7 @@ class FirstFrame:
         self._decoder, self._settings = decoder, settings
         self._frame: VideoFrame | None = None
         self._num_packets = 0
+        self._earliest: VideoPacket | None = None  # where the video starts
 
     @property
     def done(self) -> bool:
@@ -56,13 +57,22 @@ class FirstFrame:
         limit = self._settings.max_packets_before_frame
         if self._num_packets > limit:
             raise ClipOverLimitError(f"no picture in the first {limit} packets of video, the limit")
+        if not packet.is_discard:
+            self._earliest = min(self._earliest or packet, packet, key=shown_at)
         opening = self._num_packets == 1
         decode = self._decoder.decode_opening if opening else self._decoder.decode
         self._frame = next(iter(decode(packet)), None)
 
     def finish(self) -> Picture | None:
         frame = self._frame or next(iter(self._decoder.decode(None)), None)
-        return None if frame is None else Picture(upright_rgb(frame, self._settings), 0.0)
+        return None if frame is None else self._picture(frame)
+
+    def _picture(self, frame: VideoFrame) -> Picture:
+        """It is not the one at 0.0 where what comes before it is damaged."""
+        start, time_s = self._earliest, 0.0
+        if start is not None and frame.pts is not None:
+            time_s = float((frame.pts - shown_at(start)) * start.time_base)
+        return Picture(upright_rgb(frame, self._settings), time_s)
 
 
 class ChosenFrame:

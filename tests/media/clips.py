@@ -86,6 +86,27 @@ def damaged(data: bytes, num_bytes: int = 40) -> bytes:
     return bytes(broken)
 
 
+def blank_packets(path: Path, num_packets: int) -> bytes:
+    """The same file with nothing but zeros in the first packets of its video."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    for packet in packets[:num_packets]:
+        at = data.index(packet)
+        data[at : at + len(packet)] = bytes(len(packet))
+    return bytes(data)
+
+
+def ten_bit_clip(path: Path, frames: Iterator[Pixels]) -> Path:
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", FRAMES_PER_S)
+        video.width, video.height, video.pix_fmt = 320, 240, "yuv420p10le"
+        for pixels in frames:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels)))
+        container.mux(video.encode(None))
+    return path
+
+
 def encoded_tone(path: Path, seconds: float, **encoding: object) -> Path:
     return write_clip(path, (), [tone(seconds)], **encoding)  # type: ignore[arg-type]
 

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 from make_sample_clip import FRAMES_PER_S, write_clip
-from media.clips import COLOURS, blurred_frames, colour_clip, colour_frames, mean_colour
+from media.clips import (
+    COLOURS,
+    blank_packets,
+    blurred_frames,
+    colour_clip,
+    colour_frames,
+    mean_colour,
+    ten_bit_clip,
+)
 
 from serve_app.errors import InvalidRequestError
 from serve_app.media import frames, sampling
@@ -31,6 +39,28 @@ def test_the_frame_is_of_its_second_and_tells_its_time(
     clip = decode(colour_clip(tmp_path, video_options=options), choice)
     assert clip.frame_time_s == pytest.approx(time_s, abs=0.001)
     assert mean_colour(clip.frame) == pytest.approx(COLOURS[int(time_s)], abs=8)
+
+
+def test_a_first_frame_that_is_not_at_the_start_tells_its_time(tmp_path: Path) -> None:
+    path = write_clip(
+        tmp_path / "clip.mkv", colour_frames(1), video_codec="mpeg4", video_options={"g": "10"}
+    )
+    path.write_bytes(blank_packets(path, 10))  # all of the first group of pictures
+    clip = decode(path, "first")
+    assert clip.frame_time_s == pytest.approx(0.4)
+    assert clip.notes  # of the damage
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.avi", "mpeg4"), ("b.avi", "libx264"), ("c.mkv", "libx264"), ("d.mp4", "mpeg4")],
+)
+def test_the_first_frame_is_at_zero_in_every_container(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    frames, options = colour_frames(1), {"bf": "2"}
+    path = write_clip(tmp_path / name, frames, video_codec=codec, video_options=options)
+    assert decode(path, "first").frame_time_s == 0.0
 
 
 def test_a_time_between_two_frames_means_the_next_one(tmp_path: Path) -> None:
@@ -95,3 +125,19 @@ def test_the_first_frame_comes_without_waiting_for_later_packets(tmp_path: Path)
     exact = decode(colour_clip(tmp_path, video_options=ONE_GOP), 0.0)  # decoded in order
     assert early.frame is not None and exact.frame is not None
     assert (early.frame == exact.frame).all()
+
+
+def test_other_pixels_at_the_same_time_are_other_content(tmp_path: Path) -> None:
+    path = ten_bit_clip(tmp_path / "deep.mp4", blurred_frames(16, 8))
+    by_decord, by_time = decode(path, "sharpest"), decode(path, 8 / FRAMES_PER_S)
+    assert by_decord.frame is not None and by_time.frame is not None
+    assert by_decord.frame_time_s == by_time.frame_time_s
+    assert (by_decord.frame != by_time.frame).any()  # the two round to 8 bits differently
+    assert by_decord.content_sha256 != by_time.content_sha256
+
+
+def test_the_same_pixels_and_sound_are_the_same_content(tmp_path: Path) -> None:
+    path = colour_clip(tmp_path)
+    first, at_zero = decode(path, "first"), decode(path, 0.0)
+    assert first.content_sha256 == at_zero.content_sha256 != ""
+    assert decode(path, 1.0).content_sha256 != first.content_sha256
