@@ -1,6 +1,8 @@
 """librosa's statistics of a voice: how loud, how high, how often it pauses."""
 
 import os
+import stat
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -74,5 +76,22 @@ def warm_up() -> None:
 
 def _cache_dir() -> Path:
     """Per user: numba's default, beside librosa's own files, is often not writable."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "emotion-llama-serve" / "numba"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    usual = base / "emotion-llama-serve" / "numba"
+    if usual.is_absolute() and _is_ours(usual):  # not where there is no home
+        return usual
+    # Numba runs what it finds there, so in a folder for all users it must be nobody else's.
+    ours = Path(tempfile.gettempdir()) / f"emotion-llama-serve-{os.getuid()}"
+    return ours if _is_ours(ours) else Path(tempfile.mkdtemp(prefix="emotion-llama-serve-"))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Makes it where it is not there. Nobody else may write to it, or have put a link there."""
+    try:
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+        tempfile.TemporaryFile(dir=folder).close()  # a read-only mount refuses root, too
+    except OSError:
+        return False
+    private = status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return private and stat.S_ISDIR(status.st_mode)

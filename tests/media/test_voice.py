@@ -1,13 +1,16 @@
 """The statistics of a voice, on sounds whose pitch, loudness and pauses are known."""
 
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from serve_app.media.voice import voice_statistics
+from serve_app.media.voice import _cache_dir, voice_statistics
 from serve_app.types import SAMPLE_RATE
 
 Waveform = npt.NDArray[np.int16]
@@ -61,3 +64,26 @@ def test_librosa_waits_until_it_is_needed() -> None:
         "import sys, serve_app.media.pool; assert not {'librosa', 'decord'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_is_compiled_is_kept_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert _cache_dir() == tmp_path / "emotion-llama-serve" / "numba"
+
+
+def test_without_a_writable_home_it_is_kept_with_the_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ours = tmp_path / f"emotion-llama-serve-{os.getuid()}"
+    assert _cache_dir() == _cache_dir() == ours
+    assert ours.stat().st_mode & 0o777 == 0o700
+    ours.chmod(0o777)  # as if somebody else had made it, to have numba run what they put there
+    assert _cache_dir() != ours
+    ours.rmdir()
+    ours.symlink_to(tmp_path)
+    assert _cache_dir() not in (ours, tmp_path)
