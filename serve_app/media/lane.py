@@ -1,23 +1,33 @@
-"""One worker process behind a pebble pool of its own: whatever kills it costs one clip.
+"""One worker process behind a pebble pool of its own: whatever ends it costs one clip.
 
 A pebble pool is broken for good once a worker dies while idle, and its workers share one pipe,
-which a killed one may leave half written. So a lane has one worker, takes one task at a time, and
-gets a new pool whenever the worker ended by any hand but pebble's, or ran out of memory.
+which a killed one may leave half written. Told of a timeout or a cancellation, it may by its next
+tick stop the worker over a later task. So a lane has one worker, takes one task at a time, tells
+pebble of neither, and gets a new pool whenever a task has not simply returned.
 """
 
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from serve_app.media import worker
 from serve_app.media.context import WorkerContext
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# After these the worker is gone, or what filled its memory may still be in it.
+FATAL = (BrokenProcessPool, ProcessExpired, MemoryError)
+
+
+class OverTimeError(Exception):
+    """The task has run longer than it may. (A TimeoutError might be one of the task's own.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,52 +41,104 @@ class WorkerOptions:
 
 
 class Lane:
-    """Takes one task at a time: a second one's wall time would run while it waits."""
+    """Takes one task at a time. After each, its owner renews it if it is `spent`."""
 
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
-        self._pool = self._start()
+        self._replacing = threading.Lock()
+        self._closed = False
+        self._pool: ProcessPool | None = None
+        self._start()
 
     async def run(
         self, timeout_s: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Raises what the function does, TimeoutError once it is killed, ProcessExpired if it died.
+        """Raises what the function does, OverTimeError, ProcessExpired if the worker died over it.
 
-        Cancelling kills the function, too.
+        BrokenProcessPool: no worker starts. The time does not include waiting for one.
         """
         try:
             return await self._run(timeout_s, function, args, kwargs)
         except BrokenProcessPool:  # the worker died while idle: the task has not begun
-            await self._renew()
+            await self.renew()
             return await self._run(timeout_s, function, args, kwargs)
-        except (ProcessExpired, MemoryError):  # what filled the memory may still be in it
-            await self._renew()
-            raise
+
+    async def renew(self) -> None:
+        """Replaces a spent worker; returns when the new one is up, or has failed to come up.
+
+        The replacing itself is in one piece: when this is cancelled it ends all the same, and a
+        second call waits for it.
+        """
+        await asyncio.to_thread(self._replace)
+        await _is_done(self._up)
 
     def close(self) -> None:
         """Kills the worker. Returns when it is gone."""
-        self._pool.stop()
-        self._pool.join()
+        with self._replacing:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()
+            pool.join()
 
     async def _run(self, timeout_s: float, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        await self._worker_up()
+        future = self._schedule(function, args, kwargs)
+        self._num_tasks += 1
+        self.spent = True  # unless we are there when the worker has returned from it
+        if not await _is_done(future, timeout_s):
+            raise OverTimeError
+        fatal = isinstance(future.exception(), FATAL)
+        self.spent = fatal or self._num_tasks == self._options.max_tasks
+        return future.result()
+
+    async def _worker_up(self) -> None:
+        """Only then is it given a task: one that is in its pipe cannot be taken back."""
+        await _is_done(self._up)
+        if error := self._up.exception():
+            self.spent = True
+            raise BrokenProcessPool(f"the worker did not start: {error}") from error
+
+    def _schedule(self, function: Callable[..., T], args: Any, kwargs: Any) -> Future[T]:
         try:
-            future = self._pool.schedule(function, args, kwargs, timeout_s)
+            if self._pool is None:
+                raise RuntimeError("there is no worker")
+            future: Future[T] = self._pool.schedule(function, args, kwargs)
         except RuntimeError as error:  # of the pool itself, whose worker died
+            self.spent = True
             raise BrokenProcessPool(str(error)) from error
-        result: T = await asyncio.wrap_future(future)
-        return result
+        return future
 
-    async def _renew(self) -> None:
-        old = self._pool
-        old.stop()
-        # In a thread that may stay: the old pool may be stuck in the half-written pipe.
-        threading.Thread(target=old.join, daemon=True).start()
-        self._pool = await asyncio.to_thread(self._start)
+    def _replace(self) -> None:
+        with self._replacing:
+            if self._closed or not self.spent:
+                return
+            self._retire()
+            try:
+                self._start()
+            except (OSError, RuntimeError) as error:  # no memory, descriptors or processes left
+                raise BrokenProcessPool(f"no worker could be started: {error}") from error
 
-    def _start(self) -> ProcessPool:
+    def _retire(self) -> None:
+        old, self._pool = self._pool, None
+        if old is not None:
+            old.stop()
+            # In a thread that may stay: the old pool may be stuck in the half-written pipe.
+            threading.Thread(target=old.join, daemon=True).start()
+
+    def _start(self) -> None:
+        """Returns at once: the worker takes its time to come up."""
         options = self._options
-        pool = ProcessPool(
-            1, options.max_tasks, options.initializer, options.initargs, options.context
-        )
-        assert pool.active  # asking starts it
-        return pool
+        pool = ProcessPool(1, 0, options.initializer, options.initargs, options.context)
+        self._up: Future[None] = pool.schedule(worker.ready)
+        self._pool = pool
+        self._num_tasks = 0
+        self.spent = False
+
+
+async def _is_done(future: Future[Any], timeout_s: float | None = None) -> bool:
+    """Waits for it, and leaves it alone when the time is up or the waiting is cancelled."""
+    waiter = asyncio.wrap_future(future)
+    waiter.add_done_callback(asyncio.Future.exception)  # or asyncio reports that nobody looked
+    await asyncio.wait([waiter], timeout=timeout_s)
+    return future.done()

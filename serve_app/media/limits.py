@@ -18,7 +18,7 @@ def limit_process(memory_bytes: int) -> None:
     # At once, even inside a decoder: a handler written in Python would wait for it to return.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    address_space = virtual_bytes() + memory_bytes
+    address_space = _allowed(resource.RLIMIT_AS, virtual_bytes() + memory_bytes)
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
 
 
@@ -27,7 +27,14 @@ def allow_cpu(seconds: float) -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     used_s = usage.ru_utime + usage.ru_stime
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used_s + seconds) + CPU_MARGIN_S, hard))
+    limit_s = _allowed(resource.RLIMIT_CPU, int(used_s + seconds) + CPU_MARGIN_S)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, hard))
+
+
+def _allowed(limit: int, value: int) -> int:
+    """No more than whoever started the server lets it have."""
+    _, hard = resource.getrlimit(limit)
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def end_with_server() -> None:

@@ -1,6 +1,7 @@
 """Decodes clips in worker processes, with a bounded queue, and outlives whatever kills them."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -13,13 +14,14 @@ from pebble import ProcessExpired
 from serve_app.errors import (
     ClipOverLimitError,
     DecodeCrashedError,
+    DecoderUnavailableError,
     DecodeTimeoutError,
     InvalidRequestError,
     OverloadedError,
 )
 from serve_app.media import worker
 from serve_app.media.context import worker_context
-from serve_app.media.lane import Lane, WorkerOptions
+from serve_app.media.lane import Lane, OverTimeError, WorkerOptions
 from serve_app.settings import MIB, MediaSettings
 from serve_app.types import Clip, ClipSource, DecodeOptions
 
@@ -85,6 +87,7 @@ class Lanes:
         self._lanes = [Lane(options) for _ in range(num_lanes)]
         self._free: asyncio.Queue[Lane] = asyncio.Queue()
         self._num_waiting = 0
+        self._renewals: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
         for lane in self._lanes:
             self._free.put_nowait(lane)
 
@@ -96,19 +99,37 @@ class Lanes:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """`doing` names the task in errors. The wall time does not include waiting for a lane."""
+        """`doing` names the task in errors. The wall time does not include waiting to begin."""
         lane = await self._next_free()
         try:
             return await lane.run(timeout_s, function, *args, **kwargs)
-        except TimeoutError as error:
+        except OverTimeError as error:
             raise DecodeTimeoutError(
                 f"{doing} was stopped at {timeout_s:.1f} s, the limit"
             ) from error
-        except (ProcessExpired, BrokenProcessPool) as error:
+        except ProcessExpired as error:
             raise DecodeCrashedError(f"{doing} ended with {_cause(error)}") from error
+        except BrokenProcessPool as error:
+            raise DecoderUnavailableError(f"{doing} could not begin: {error}") from error
         except MemoryError as error:
             limit = self._settings.worker_memory_bytes // MIB
             raise ClipOverLimitError(f"{doing} needs more than {limit} MiB, the limit") from error
+        finally:
+            self._give_back(lane)
+
+    def _give_back(self, lane: Lane) -> None:
+        """At once if its worker is idle; else, without the caller, when it is replaced."""
+        if not lane.spent:
+            self._free.put_nowait(lane)
+            return
+        renewal = asyncio.create_task(self._renew(lane))
+        self._renewals.add(renewal)
+        renewal.add_done_callback(self._renewals.discard)
+
+    async def _renew(self, lane: Lane) -> None:
+        try:
+            with contextlib.suppress(BrokenProcessPool):  # the next task tries again, and tells
+                await lane.renew()
         finally:
             self._free.put_nowait(lane)
 
@@ -129,8 +150,6 @@ class Lanes:
             lane.close()
 
 
-def _cause(error: Exception) -> str:
-    code = getattr(error, "exitcode", None)
-    if isinstance(code, int) and code < 0:
-        return signal.Signals(-code).name
-    return f"exit code {code}"
+def _cause(error: ProcessExpired) -> str:
+    code: int = error.exitcode
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

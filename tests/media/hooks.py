@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 HOARD: list[bytes] = []
 
@@ -29,3 +30,20 @@ def hoard() -> None:
 
 def fail() -> None:
     raise RuntimeError("a bug")
+
+
+def start_slowly() -> None:
+    time.sleep(1.0)
+
+
+def fail_to_start() -> None:
+    raise OSError("no space left")
+
+
+def start_if(marker: Path) -> None:
+    if not marker.exists():
+        fail_to_start()
+
+
+def time_out() -> None:
+    raise TimeoutError("the task's own")
