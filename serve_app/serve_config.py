@@ -1,39 +1,17 @@
 """Reads serve.yaml strictly: misspelt keys, which Serve's own schema lets pass, are errors here."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from ray.serve.config import AutoscalingConfig, RequestRouterConfig
-from ray.serve.schema import (
-    DeploymentSchema,
-    HTTPOptionsSchema,
-    LoggingConfig,
-    RayActorOptionsSchema,
-    ServeApplicationSchema,
-    ServeDeploySchema,
-)
+from ray.serve.schema import ServeDeploySchema
 
 from serve_app.errors import ConfigurationError
 from serve_app.settings import AppSettings
 
 IMPORT_PATH = "serve_app.app:build"
 DEPLOYMENT_NAMES = frozenset({"Ingress", "Preprocessor", "Generator"})
-
-# The schema behind each mapping of the file, by its path; list items share their list's path.
-_SCHEMAS: dict[str, type[BaseModel]] = {
-    "": ServeDeploySchema,
-    "http_options": HTTPOptionsSchema,
-    "logging_config": LoggingConfig,
-    "applications": ServeApplicationSchema,
-    "applications.logging_config": LoggingConfig,
-    "applications.deployments": DeploymentSchema,
-    "applications.deployments.logging_config": LoggingConfig,
-    "applications.deployments.autoscaling_config": AutoscalingConfig,
-    "applications.deployments.ray_actor_options": RayActorOptionsSchema,
-    "applications.deployments.request_router_config": RequestRouterConfig,
-}
 
 
 def load_serve_config(path: Path, model: Path | None = None, port: int | None = None) -> Any:
@@ -57,12 +35,12 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{path}: expected a mapping at the top")
     application = _only_application(raw, path)
-    args = application.setdefault("args", {})
+    args = application["args"]
     if model is not None:
         args["model"] = str(model)
     if port is not None:
         raw.setdefault("http_options", {})["port"] = port
-    _reject_unknown_keys(raw, "", path)
+    _reject_unknown_keys(raw, ServeDeploySchema, "", path)
     _check_deployments(application, path)
     try:
         settings = AppSettings.model_validate(args)
@@ -88,26 +66,38 @@ def _only_application(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     application = applications[0]
     if not isinstance(application, dict) or application.get("import_path") != IMPORT_PATH:
         raise ConfigurationError(f"{path}: applications.0.import_path: expected {IMPORT_PATH}")
+    if not isinstance(application.get("args"), dict):
+        raise ConfigurationError(f"{path}: applications.0.args: expected a mapping")
     return application
 
 
-def _reject_unknown_keys(node: Any, where: str, path: Path) -> None:
-    if isinstance(node, list):
-        for item in node:
-            _reject_unknown_keys(item, where, path)
-    if not isinstance(node, dict):
-        return
-    schema = _SCHEMAS.get(where)
-    for key, value in node.items():
+def _reject_unknown_keys(node: Any, schema: type[BaseModel], where: str, path: Path) -> None:
+    for item in node if isinstance(node, list) else []:
+        _reject_unknown_keys(item, schema, where, path)
+    for key, value in node.items() if isinstance(node, dict) else []:
         here = f"{where}.{key}" if where else str(key)
-        if schema is not None and key not in schema.model_fields:
+        if key not in schema.model_fields:
             raise ConfigurationError(f"{path}: unknown key {here}")
-        _reject_unknown_keys(value, here, path)
+        below = _model_in(schema.model_fields[key].annotation)
+        if below is not None:  # None: a free mapping, such as args, which AppSettings checks
+            _reject_unknown_keys(value, below, here, path)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model in a field's annotation, inside lists, unions and optionals."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def _check_deployments(application: dict[str, Any], path: Path) -> None:
-    for deployment in application.get("deployments", []):
-        name = deployment.get("name")
-        if name not in DEPLOYMENT_NAMES:
-            known = ", ".join(sorted(DEPLOYMENT_NAMES))
-            raise ConfigurationError(f"{path}: no deployment is called {name!r}; there are {known}")
+    """One that is left out would run with Serve's defaults: an unlimited queue among them."""
+    deployments = application.get("deployments")
+    if not isinstance(deployments, list) or not all(isinstance(d, dict) for d in deployments):
+        raise ConfigurationError(f"{path}: applications.0.deployments: expected a list of mappings")
+    names = sorted(str(deployment.get("name")) for deployment in deployments)
+    if names != sorted(DEPLOYMENT_NAMES):
+        expected = ", ".join(sorted(DEPLOYMENT_NAMES))
+        raise ConfigurationError(
+            f"{path}: applications.0.deployments: found {', '.join(names)}; expected {expected}"
+        )

@@ -67,7 +67,33 @@ def test_a_misspelt_key_is_refused_at_every_level(where: tuple[Any, ...], tmp_pa
 def test_an_unknown_deployment_is_refused(tmp_path: Path) -> None:
     raw = yaml.safe_load(LAPTOP.read_text())
     raw["applications"][0]["deployments"][0]["name"] = "Ingres"
-    with pytest.raises(ConfigurationError, match="no deployment is called 'Ingres'"):
+    with pytest.raises(ConfigurationError, match="found Generator, Ingres, Preprocessor; expected"):
+        load_serve_config(write(raw, tmp_path))
+
+
+def test_a_deployment_left_out_is_refused(tmp_path: Path) -> None:
+    raw = yaml.safe_load(LAPTOP.read_text())
+    del raw["applications"][0]["deployments"][1]
+    with pytest.raises(ConfigurationError, match="found Generator, Ingress; expected"):
+        load_serve_config(write(raw, tmp_path))
+
+
+@pytest.mark.parametrize("deployments", [None, "Ingress", ["Ingress"]])
+def test_deployments_of_another_type_are_refused(tmp_path: Path, deployments: Any) -> None:
+    raw = yaml.safe_load(LAPTOP.read_text())
+    raw["applications"][0]["deployments"] = deployments
+    with pytest.raises(ConfigurationError, match="expected a list of mappings"):
+        load_serve_config(write(raw, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("grpc_options", "portt"), ("tracing_config", "enabledd")]
+)
+def test_sections_the_file_does_not_use_are_strict_too(
+    tmp_path: Path, section: str, key: str
+) -> None:
+    raw = yaml.safe_load(LAPTOP.read_text()) | {section: {key: 1}}
+    with pytest.raises(ConfigurationError, match=f"unknown key {section}.{key}"):
         load_serve_config(write(raw, tmp_path))
 
 
