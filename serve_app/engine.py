@@ -140,25 +140,28 @@ class Engine:
 
     async def _generate(self, prompt: dict[str, Any], sampling: Sampling, request_id: str) -> Any:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError
         from vllm.v1.engine.exceptions import EngineGenerateError
 
-        params = SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            max_tokens=sampling.max_tokens,
-            seed=sampling.seed,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
         final = None
         try:
+            params = SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_tokens=sampling.max_tokens,
+                seed=sampling.seed,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
             async for output in self._llm.generate(prompt, params, request_id):
                 final = output
         except asyncio.CancelledError:
             await self._llm.abort(request_id)
             raise
+        except (VLLMClientError, ValueError) as error:
+            raise InvalidRequestError(str(error)) from error
         except VllmEngineDeadError as error:
             raise EngineDeadError(str(error)) from error
         except EngineGenerateError as error:
@@ -190,9 +193,12 @@ def clip_fields(clip: Clip) -> dict[str, Any]:
 
 
 def clip_uuid(clip: Clip) -> str:
-    """Names everything the tensors of a clip were made from: the bytes, the frame, what is missing."""
-    size = None if clip.frame is None else clip.frame.shape[0]
-    return f"{clip.sha256}-{size}-{clip.frame_time_s}-{'+'.join(clip.missing)}"
+    """Names the tensors of a clip for vLLM's caches: its file, and what decoding made of it.
+
+    The time of the frame would not do: two decoders may differ about the pixels of one time.
+    """
+    assert clip.content_sha256, "a clip without the digest of its content would be mixed up"
+    return f"{clip.sha256}-{clip.content_sha256}"
 
 
 def _engine_timings_ms(metrics: Any, total_ms: float) -> dict[str, float]:

@@ -62,7 +62,9 @@ class Clip:
     notes: tuple[str, ...] = ()  # what decoding had to work around, for the answer's provenance
     voice: VoiceStatistics | None = None
     decode_ms: float = 0.0
-    content_sha256: str = ""  # of the pixels and samples above: equal exactly when the model sees the same
+    content_sha256: str = (
+        ""  # of the pixels and samples above: equal exactly when the model sees the same
+    )
 
     @property
     def audio_span_s(self) -> tuple[float, float] | None:

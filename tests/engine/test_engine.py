@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine.reference import Reference
@@ -55,7 +56,9 @@ async def test_missing_sound_and_a_missing_picture_are_zeros_and_are_named(
     engine: Engine, tiny_checkpoint: Path, decoded_clips: list[Clip]
 ) -> None:
     whole = decoded_clips[0]
-    silent = dataclasses.replace(whole, waveform=None, missing=("audio",))
+    silent = dataclasses.replace(
+        whole, waveform=None, missing=("audio",), content_sha256="without sound"
+    )
     answer = await engine.answer(silent, "?", GREEDY_32)
     assert answer.provenance["zeroed"] == ["waveform", "face_feature", "temporal_feature"]
     assert answer.provenance["missing"] == ["audio"]
@@ -63,7 +66,9 @@ async def test_missing_sound_and_a_missing_picture_are_zeros_and_are_named(
     reference = Reference(tiny_checkpoint)
     assert answer.token_ids == reference.greedy(answer.prompt_token_ids, silent, 32)
 
-    sound = dataclasses.replace(whole, frame=None, frame_time_s=None, missing=("video",))
+    sound = dataclasses.replace(
+        whole, frame=None, frame_time_s=None, missing=("video",), content_sha256="without picture"
+    )
     answer = await engine.answer(sound, "?", GREEDY_32)
     assert answer.provenance["zeroed"] == ["frame", "face_feature", "temporal_feature"]
     assert answer.finish_reason == "length"
@@ -101,10 +106,29 @@ async def test_the_cache_tells_frames_of_one_file_apart(
     engine: Engine, decoded_clips: list[Clip]
 ) -> None:
     one, other = decoded_clips[:2]
-    same_file = dataclasses.replace(other, sha256=one.sha256, frame_time_s=1.0)
+    same_file = dataclasses.replace(other, sha256=one.sha256, frame_time_s=one.frame_time_s)
     first = await engine.answer(one, QUESTIONS[0], GREEDY_32)
     second = await engine.answer(same_file, QUESTIONS[0], GREEDY_32)
     assert first.token_ids != second.token_ids
+
+
+async def test_a_clip_the_engine_lost_is_sent_once_more(
+    engine: Engine, decoded_clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, request_ids = engine._generate, []
+
+    async def loses_the_first(prompt: Any, sampling: Sampling, request_id: str) -> Any:
+        output = await real(prompt, sampling, request_id)
+        if not request_ids:
+            output.outputs[0].finish_reason = "error"  # vLLM's answer to a lost clip
+        request_ids.append(request_id)
+        return output
+
+    expected = await engine.answer(decoded_clips[0], "lost?", GREEDY_32)
+    monkeypatch.setattr(engine, "_generate", loses_the_first)
+    answer = await engine.answer(decoded_clips[0], "lost?", GREEDY_32, "id")
+    assert answer.token_ids == expected.token_ids
+    assert request_ids == ["id", "id-again"]
 
 
 async def test_an_over_long_question_names_the_limit(
@@ -136,8 +160,9 @@ async def test_the_same_seed_gives_the_same_sample(
 async def test_cancelling_aborts_in_the_engine(engine: Engine, decoded_clips: list[Clip]) -> None:
     long = Sampling(temperature=0, max_tokens=700)
     task = asyncio.create_task(engine.answer(decoded_clips[0], "a long one", long))
-    while engine.num_running() == 0:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while engine.num_running() == 0:
+            await asyncio.sleep(0.01)
     assert not task.done()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
