@@ -95,6 +95,9 @@ class LimitSettings(Settings):
     max_in_flight: int = Field(
         default=128, gt=0, description="Requests inside one ingress replica before it answers 503."
     )
+    body_timeout_s: float = Field(
+        default=10.0, gt=0, description="For the whole body of a request to arrive."
+    )
     max_body_bytes: int = Field(default=MIB, gt=0, description="Of a request's JSON body.")
     max_question_chars: int = Field(default=20_000, gt=0)
 

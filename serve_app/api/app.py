@@ -26,6 +26,6 @@ def create_api(service: AnswerService, settings: AppSettings) -> FastAPI:
     api = FastAPI(title="Emotion-LLaMA", version=__version__, lifespan=lifespan)
     api.include_router(legacy.create_router(service, settings))
     api.include_router(operations.create_router(service))
-    api.add_middleware(BodyLimit, max_body_bytes=settings.limits.max_body_bytes)
+    api.add_middleware(BodyLimit, limits=settings.limits)
     add_error_handlers(api)
     return api

@@ -1,46 +1,71 @@
-"""Caps the bytes of a request body before anything parses it, by its header and while it arrives."""
+"""Reads a request's body whole before anything parses it: capped in bytes and in time."""
+
+import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.errors import error_response
-from serve_app.errors import ClipTooLargeError
+from serve_app.errors import BodyTooLargeError, BodyTooSlowError, RequestError
+from serve_app.settings import LimitSettings
 
 
 class BodyLimit:
-    """Pure ASGI: FastAPI's own hooks run after the body has been read."""
+    """Pure ASGI: FastAPI's own hooks run after the body was read, and would wait for it for ever."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, limits: LimitSettings) -> None:
         self._app = app
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._max_body_bytes:
-            await error_response(self._error(int(declared)))(scope, receive, send)
+        try:
+            self._check_size(_declared_bytes(scope))
+            body = await self._read(receive)
+        except RequestError as error:
+            await error_response(error)(scope, receive, send)
             return
-        num_bytes = 0
+        if body is not None:
+            await self._app(scope, _replay(body, receive), send)
 
-        async def counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes > self._max_body_bytes:
-                raise self._error(num_bytes)
-            return message
+    async def _read(self, receive: Receive) -> bytes | None:
+        """None: the client left before all of it was sent."""
+        chunks: list[bytes] = []
+        timeout_s = self._limits.body_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    chunks.append(message.get("body", b""))
+                    self._check_size(sum(map(len, chunks)))
+                    if not message.get("more_body", False):
+                        return b"".join(chunks)
+        except TimeoutError:
+            raise BodyTooSlowError(f"the body took longer than {timeout_s} s, the limit") from None
 
-        async def unless_over(message: Message) -> None:
-            # FastAPI turns what is raised while it reads a body into a 400 of its own; drop that.
-            if num_bytes <= self._max_body_bytes:
-                await send(message)
+    def _check_size(self, num_bytes: int) -> None:
+        limit = self._limits.max_body_bytes
+        if num_bytes > limit:
+            raise BodyTooLargeError(
+                f"the request has {num_bytes} bytes or more; the limit is {limit}"
+            )
 
-        await self._app(scope, counted, unless_over)
-        if num_bytes > self._max_body_bytes:
-            await error_response(self._error(num_bytes))(scope, receive, send)
 
-    def _error(self, num_bytes: int) -> ClipTooLargeError:
-        return ClipTooLargeError(
-            f"the request body has {num_bytes} bytes or more; the limit is {self._max_body_bytes}"
-        )
+def _declared_bytes(scope: Scope) -> int:
+    declared = dict(scope["headers"]).get(b"content-length", b"")
+    return int(declared) if declared.isdigit() else 0
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body in one message, then whatever the client does next: leave."""
+    unread = [body]
+
+    async def replayed() -> Message:
+        if unread:
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
+        return await receive()
+
+    return replayed

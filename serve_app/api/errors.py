@@ -38,7 +38,8 @@ def add_error_handlers(api: FastAPI) -> None:
     @api.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:
         body = {"error": error.detail, "code": error.status_code, "details": error.detail}
-        return JSONResponse(body, error.status_code, error.headers)
+        headers = {"X-Error-Code": f"http_{error.status_code}", **(error.headers or {})}
+        return JSONResponse(body, error.status_code, headers)
 
     @api.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> JSONResponse:

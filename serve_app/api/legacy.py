@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from serve_app.api.service import AnswerService
 from serve_app.errors import InvalidRequestError
@@ -29,6 +29,22 @@ class ProcessVideoRequest(BaseModel):
     max_tokens: int | None = Field(default=None, gt=0)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     details: bool = Field(default=False, description="Add token ids, timings and provenance.")
+
+    @field_validator("video_path", "question")
+    @classmethod
+    def _is_text(cls, value: str) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"not valid Unicode: {error.reason}") from error
+        return value
+
+    @field_validator("video_path")
+    @classmethod
+    def _is_absolute(cls, value: str) -> str:
+        if not value.startswith("/"):
+            raise ValueError("must be an absolute path")
+        return value
 
     def answer_request(self, defaults: SamplingSettings) -> AnswerRequest:
         """The request for the stages, with the server's sampling defaults where it says nothing."""

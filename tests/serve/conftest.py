@@ -14,6 +14,7 @@ from serve_app.server import running_server
 LAPTOP = Path(__file__).parents[2] / "configs" / "serve.yaml"
 APP_NAME = "emotion-llama"
 MAX_IN_FLIGHT = 40
+BODY_TIMEOUT_S = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,6 +46,7 @@ def server_url(
     args["media"]["allowed_roots"] = [str(clips_root)]
     args["engine"]["extra_args"] = {"enable_mm_processor_stats": True}
     args["limits"]["max_in_flight"] = MAX_IN_FLIGHT
+    args["limits"]["body_timeout_s"] = BODY_TIMEOUT_S
     path = tmp_path_factory.mktemp("config") / "serve.yaml"
     path.write_text(yaml.safe_dump(raw))
     config = load_serve_config(path, model=tiny_checkpoint, port=free_port())

@@ -1,6 +1,7 @@
 """The routes over a fake service: bodies, statuses, limits. tests/serve has the real one."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,15 +78,33 @@ def test_optional_fields_reach_the_service(client: TestClient, service: FakeServ
         ({"frame": "last"}, "frame"),
         ({"frame": -1}, "frame"),
         ({"question": "x" * 101}, "101 characters; the limit is 100"),
+        ({"video_path": "clips/a.mp4"}, "must be an absolute path"),
+        ({"video_path": "/\ud800"}, "not valid Unicode"),
+        ({"question": "\ud800"}, "not valid Unicode"),
     ],
-    ids=["not a string", "unknown", "out of range", "no such choice", "negative", "too long"],
+    ids=[
+        "not a string",
+        "unknown",
+        "out of range",
+        "no such choice",
+        "negative",
+        "too long",
+        "relative",
+        "surrogate in the path",
+        "surrogate in the question",
+    ],
 )
-def test_a_wrong_field_is_named(client: TestClient, change: dict[str, Any], where: str) -> None:
-    response = client.post("/process_video", json=QUESTION | change)
+def test_a_wrong_field_is_named(
+    client: TestClient, service: FakeService, change: dict[str, Any], where: str
+) -> None:
+    content = json.dumps(QUESTION | change)  # escapes what is not ASCII, unlike the client's json=
+    as_json = {"Content-Type": "application/json"}
+    response = client.post("/process_video", content=content, headers=as_json)
     body = response.json()
     assert response.status_code == body["code"] == 422
     assert body["error"] == "Invalid request"
     assert where in body["details"]
+    assert not service.asked
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
@@ -130,6 +149,7 @@ def test_a_body_over_the_limit_is_cut_off(
     response = client.post("/process_video", content=content)
     assert response.status_code == 413
     assert "the limit is 2000" in response.json()["details"]
+    assert response.headers["X-Error-Code"] == "body_too_large"
     assert not service.asked
 
 
