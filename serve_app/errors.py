@@ -15,11 +15,12 @@
     │       ├── ClipOverLimitError    422 clip_over_limit     duration, side, pixels, streams, packets
     │       ├── DecodeTimeoutError    422 decode_timeout      the wall-time limit of one clip
     │       └── DecodeCrashedError    422 decode_crashed      the decoder died over this clip
-    ├── DecoderUnavailableError     503 decoder_unavailable   no decode worker starts, or its replica is gone
+    ├── DecoderUnavailableError     503 decoder_unavailable   no decode worker starts: our fault
     ├── CheckpointError             500 bad_checkpoint      at start: the model directory cannot be used
     ├── ConfigurationError          500 bad_configuration   at start: serve.yaml or an option is wrong
     ├── OverloadedError             503 overloaded          a bounded queue is full; try again
     ├── NotReadyError               503 not_ready           still starting
+    ├── ReplicaLostError            503 replica_lost        it died with the request and is being replaced
     ├── DeadlineExceededError       504 deadline_exceeded
     └── EngineError                 500 engine_error
         └── EngineDeadError         503 engine_dead         the replica is being replaced
@@ -126,7 +127,7 @@ class DecodeCrashedError(ClipError):
 
 
 class DecoderUnavailableError(ServeAppError):
-    """No decode worker starts, or the replica that held the request is gone: not the clip's fault."""
+    """No decode worker starts: our fault, not the clip's."""
 
     status, code, title = 503, "decoder_unavailable", "Decoder is restarting"
 
@@ -153,6 +154,12 @@ class NotReadyError(ServeAppError):
     """The warm-up request has not gone through yet."""
 
     status, code, title = 503, "not_ready", "Server is starting"
+
+
+class ReplicaLostError(ServeAppError):
+    """The replica that held the request died; it is being replaced."""
+
+    status, code, title = 503, "replica_lost", "Server is recovering"
 
 
 class DeadlineExceededError(ServeAppError):

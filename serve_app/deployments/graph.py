@@ -8,16 +8,17 @@ from dataclasses import replace
 from importlib import resources
 
 from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve_app.errors import DeadlineExceededError, EngineDeadError, OverloadedError, ServeAppError
+from serve_app.errors import DeadlineExceededError, OverloadedError, ReplicaLostError, ServeAppError
 from serve_app.settings import LimitSettings
 from serve_app.types import Answer, AnswerRequest, ClipSource, Sampling, request_timings_ms
 
 logger = logging.getLogger(__name__)
 
 WARM_UP_RETRY_S = 1.0
+WARM_UP_TIMEOUT_S = 120.0  # of one attempt, which waits for the engine to load; then comes the next
 
 
 class Graph:
@@ -36,10 +37,13 @@ class Graph:
         """Send the bundled clip through until it is answered once."""
         sample = resources.files("serve_app").joinpath("assets/sample.mp4").read_bytes()
         sampling = Sampling(temperature=0, max_tokens=2)
-        request = AnswerRequest(ClipSource(data=sample), "warm-up", sampling=sampling)
         while not self.is_ready:
             try:
-                await self._send(request)
+                # A call into a lost node hangs rather than fails: each attempt has its time.
+                async with asyncio.timeout(WARM_UP_TIMEOUT_S):
+                    await self._send(
+                        AnswerRequest(ClipSource(data=sample), "warm-up", sampling=sampling)
+                    )
                 self.is_ready = True
             except Exception:
                 logger.exception("warm-up failed; trying again in %s s", WARM_UP_RETRY_S)
@@ -87,10 +91,9 @@ class Graph:
 
 def clip_key(source: ClipSource) -> str:
     """What consistent hashing routes by: the path as given, or the content."""
-    if source.path is not None:
-        return source.path
-    assert source.data is not None
-    return hashlib.sha256(source.data).hexdigest()
+    named = source.path.encode() if source.path is not None else source.data
+    assert named is not None
+    return hashlib.sha256(named).hexdigest()
 
 
 def unwrap(error: Exception) -> Exception:
@@ -102,8 +105,7 @@ def unwrap(error: Exception) -> Exception:
         return cause
     if isinstance(cause, BackPressureError):
         return OverloadedError(f"a stage behind the ingress is full: {cause}")
-    if isinstance(cause, DeploymentUnavailableError):
-        return EngineDeadError(str(cause))
-    if isinstance(error, RayError) and not isinstance(error, RayTaskError):
-        return EngineDeadError(f"the replica that held the request is gone: {error}")
+    # RayServeException itself: the clip's producer died before the generator had the clip.
+    if isinstance(cause, (RayError, RayServeException)):
+        return ReplicaLostError(f"the replica that held the request is gone: {cause}")
     return error

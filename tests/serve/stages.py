@@ -14,7 +14,7 @@ from serve_app.types import Answer, Clip, ClipSource, DecodeOptions, Sampling, U
 
 
 class FakePreprocessor:
-    """Notes its pid in the clip. Paths that start with "bad" fail, with "slow" take a minute."""
+    """Notes its pid in the clip. Paths may start with "bad" (fail), "die" or "slow" (a minute)."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -23,6 +23,8 @@ class FakePreprocessor:
         path = source.path or ""
         if path.startswith("bad"):
             raise ClipOverLimitError("clip lasts 61.0 s; the limit is 60.0 s")
+        if path.startswith("die"):
+            os._exit(1)
         if path.startswith("slow"):
             await wait_a_minute(self._log, "decode")
         frame = np.zeros((448, 448, 3), np.uint8)
@@ -30,7 +32,10 @@ class FakePreprocessor:
 
 
 class FakeGenerator:
-    """Answers with the pids of both stages. "fail" and "crash" raise, "wait" takes a minute."""
+    """Answers with the pids of both stages. "fail" and "crash" raise, "wait" takes a minute.
+
+    The first "warm-up" fails.
+    """
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -40,6 +45,9 @@ class FakeGenerator:
     ) -> Answer:
         if question == "fail":
             raise QuestionTooLongError("the prompt has 4000 tokens; at most 2048")
+        if question == "warm-up" and "warm-up failed" not in self._log.read_text():
+            self._log.write_text("warm-up failed")
+            raise QuestionTooLongError("the first warm-up fails")
         if question == "crash":
             raise ZeroDivisionError("a bug")
         if question == "die":

@@ -15,9 +15,9 @@ from serve_app.deployments.graph import Graph
 from serve_app.errors import (
     ClipOverLimitError,
     DeadlineExceededError,
-    EngineDeadError,
     OverloadedError,
     QuestionTooLongError,
+    ReplicaLostError,
 )
 from serve_app.settings import LimitSettings
 from serve_app.types import Answer, AnswerRequest, ClipSource
@@ -93,9 +93,18 @@ async def test_a_bug_in_a_stage_stays_a_bug(stages: None) -> None:
         await ask(graph(), "good", "crash")
 
 
-async def test_a_replica_that_dies_is_named(stages: None) -> None:
-    with pytest.raises(EngineDeadError, match="replica"):
-        await ask(graph(), "good", "die")
+@pytest.mark.parametrize(("path", "question"), [("die", "?"), ("good", "die")])
+async def test_a_replica_that_dies_is_named(stages: None, path: str, question: str) -> None:
+    with pytest.raises(ReplicaLostError, match="replica that held the request is gone"):
+        await ask(graph(), path, question)
+
+
+async def test_the_warm_up_tries_until_a_request_goes_through(stages: None, log: Path) -> None:
+    log.write_text("")
+    cold = graph()
+    await cold.warm_up()
+    assert cold.is_ready
+    assert "warm-up failed" in log.read_text()
 
 
 async def test_the_deadline_cancels_the_generator(stages: None, log: Path) -> None:
