@@ -1,21 +1,25 @@
 # Two commands do everything on a fresh machine with Python 3.11, git and make: `make run`, `make test`.
-.PHONY: setup run test lint format bench clean
+.PHONY: setup run test unit lint format bench clean
 
 PYTHON := .venv/bin/python
-TINY := checkpoints/tiny
+TINY := checkpoints/tiny/config.json
 PORT := 7887
 
 setup:
 	@scripts/setup.sh
 
-$(TINY): | setup
-	@$(PYTHON) scripts/make_tiny_checkpoint.py $@
+$(TINY): scripts/make_tiny_checkpoint.py | setup
+	@rm -rf $(@D)
+	@$(PYTHON) scripts/make_tiny_checkpoint.py $(@D)
 
 run: setup $(TINY)
 	@$(PYTHON) scripts/run.py --port $(PORT)
 
 test: setup
 	@$(PYTHON) -m pytest
+
+unit: setup
+	@$(PYTHON) -m pytest -q tests/unit
 
 lint: setup
 	@.venv/bin/ruff check .

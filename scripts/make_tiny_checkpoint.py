@@ -5,6 +5,7 @@ It exercises every part of the system; its words mean nothing.
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 import torch
@@ -158,14 +159,17 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 def write_tiny_checkpoint(out: Path, seed: int = 0) -> None:
     """Write config.json, model.safetensors and the tokenizer into the new folder `out`."""
-    out.mkdir(parents=True)
+    part = out.with_suffix(".part")  # a run that is interrupted leaves nothing that looks finished
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     config = tiny_config()
     tokenizer = tiny_tokenizer()
     marker_id = tokenizer.convert_tokens_to_ids(CLIP_MARKER)
     assert marker_id == config.video_token_index, f"{CLIP_MARKER} got id {marker_id}"
-    tokenizer.save_pretrained(out)
-    config.save_pretrained(out)
-    save_file(tiny_weights(config, seed), out / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(part)
+    config.save_pretrained(part)
+    save_file(tiny_weights(config, seed), part / "model.safetensors", metadata={"format": "pt"})
+    part.rename(out)
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ WANTED="$EXTRA $(sha256sum pyproject.toml scripts/setup.sh | sha256sum)"
 
 PYTHON=$(find_python) || fail "needs Python 3.11 with venv (on Debian: apt install python3.11-venv)"
 step "1/4 virtual environment .venv ($PYTHON)"
-[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv || fail "cannot create .venv with $PYTHON"
+usable() { .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; }
+usable || "$PYTHON" -m venv --clear .venv || fail "cannot create .venv with $PYTHON"
 : >"$LOG"
 PIP=(.venv/bin/python -m pip --disable-pip-version-check install --quiet)
 
