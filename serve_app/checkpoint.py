@@ -20,10 +20,10 @@ class Checkpoint:
 
 
 def read_image_size(directory: Path) -> int:
-    """Height and width of the frame, from config.json alone.
+    """Height and width of the frame, from config.json alone; weights must be there, but stay unread.
 
     Raises:
-        CheckpointError: no such directory, or not an Emotion-LLaMA checkpoint.
+        CheckpointError: no such directory, no weights in it, or not an Emotion-LLaMA checkpoint.
     """
     path = directory / "config.json"
     try:
@@ -35,10 +35,11 @@ def read_image_size(directory: Path) -> int:
     model_type = config.get("model_type")
     if model_type != MODEL_TYPE:
         raise CheckpointError(f"{path} has model_type {model_type!r}; expected {MODEL_TYPE!r}")
-    try:
-        return int(config["vision_config"]["image_size"])
-    except KeyError as error:
-        raise CheckpointError(f"{path} lacks the key {error}") from error
+    if "image_size" not in config.get("vision_config", {}):
+        raise CheckpointError(f"{path} lacks the key vision_config.image_size")
+    if not any(directory.glob("*.safetensors")):
+        raise CheckpointError(f"{directory} holds no .safetensors file")
+    return int(config["vision_config"]["image_size"])
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:
@@ -47,10 +48,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     Raises:
         CheckpointError: no such directory, no weights in it, or not an Emotion-LLaMA checkpoint.
     """
-    image_size = read_image_size(directory)
-    if not any(directory.glob("*.safetensors")):
-        raise CheckpointError(f"{directory} holds no .safetensors file")
-    return Checkpoint(directory.resolve(), image_size, hash_directory(directory))
+    return Checkpoint(directory.resolve(), read_image_size(directory), hash_directory(directory))
 
 
 def hash_directory(directory: Path) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from serve_app.errors import (
 )
 
 if TYPE_CHECKING:
+    import httpx
+
     from serve_app.api.legacy import ProcessVideoRequest
     from serve_app.types import Answer
 
@@ -99,9 +102,10 @@ def _ask(args: argparse.Namespace) -> int:
 
 def _name_or_seconds(text: str) -> str | float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
         return text
+    return seconds if math.isfinite(seconds) else text  # JSON has no NaN; as a name it is refused
 
 
 def _ask_server(url: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -109,13 +113,21 @@ def _ask_server(url: str, request: dict[str, Any]) -> dict[str, Any]:
 
     try:
         response = httpx.post(f"{url}/process_video", json=request, timeout=None)
-    except httpx.TransportError as error:
+    except (httpx.TransportError, httpx.InvalidURL) as error:
         raise NotReadyError(f"no server answers at {url}: {error}") from error
     if not response.is_success:
-        kind = error_by_code(response.headers.get("X-Error-Code"))
-        raise kind(response.json()["details"])
+        raise _remote_error(response)
     details: dict[str, Any] = response.json()["details"]
     return details
+
+
+def _remote_error(response: "httpx.Response") -> ServeAppError:
+    """The server's error as the same class here. What is not in our form came from a proxy."""
+    kind = error_by_code(response.headers.get("X-Error-Code"))
+    try:
+        return kind(response.json()["details"])
+    except (ValueError, KeyError, TypeError):
+        return ServeAppError(f"status {response.status_code}: {response.text[:200]}")
 
 
 def _ask_engine(model: Path, request: dict[str, Any]) -> dict[str, Any]:

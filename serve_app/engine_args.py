@@ -12,7 +12,7 @@ CPU_KV_CACHE_BYTES = 256 << 20
 
 
 def prepare_environment(settings: EngineSettings) -> None:
-    """Variables that vLLM and OpenMP read when they are imported; what the operator set wins."""
+    """Variables that vLLM and OpenMP read when they are imported; of vLLM's, what is set already wins."""
     # "auto" binds every CPU engine of a machine to the same core. No meaning on GPUs.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     # A replica has many threads: its engine process must not be forked from them.
@@ -20,7 +20,7 @@ def prepare_environment(settings: EngineSettings) -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     # Ray sets OMP_NUM_THREADS to an actor's num_cpus, which is about scheduling, not about threads.
-    os.environ["OMP_NUM_THREADS"] = str(settings.num_cpu_threads or os.cpu_count() or 1)
+    os.environ["OMP_NUM_THREADS"] = str(settings.num_cpu_threads or len(os.sched_getaffinity(0)))
 
 
 def engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, Any]:

@@ -7,12 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
 
-from serve_app.checkpoint import read_checkpoint
+from serve_app.checkpoint import read_image_size
 from serve_app.errors import ConfigurationError, NotReadyError
 from serve_app.serve_config import app_settings
 
@@ -34,22 +34,21 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
         NotReadyError: a deployment failed, or did not become ready in time.
     """
     host, port = config.http_options.host, config.http_options.port
-    read_checkpoint(app_settings(config).model)
+    read_image_size(app_settings(config).model)  # the replicas hash it; here it need only exist
     _check_port(host, port)
     _prepare_environment()
     import ray
     from ray import serve
 
     _init_ray(address)
-    try:
+    with ExitStack() as stack:
+        stack.callback(ray.shutdown)
         _deploy(config)
+        # Drains and ends our application only: a cluster that was running before keeps its others.
+        stack.callback(serve.delete, config.applications[0].name)
         url = f"http://{host}:{port}"
         _wait_until_ready(url, config.applications[0].name)
         yield url
-    finally:
-        # Drains and ends our application only: a cluster that was running before keeps its others.
-        serve.delete(config.applications[0].name)
-        ray.shutdown()
 
 
 def wait_for_signal() -> None:
@@ -87,7 +86,7 @@ def _init_ray(address: str | None) -> None:
     ray.init(
         address="local",
         namespace="serve",
-        num_cpus=max(MIN_LOCAL_CPUS, os.cpu_count() or 1),
+        num_cpus=max(MIN_LOCAL_CPUS, len(os.sched_getaffinity(0))),
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,
         include_dashboard=False,
         log_to_driver=False,

@@ -37,7 +37,7 @@ def test_the_hash_changes_with_any_file(tiny_checkpoint: Path, tmp_path: Path, c
         (None, "does not exist"),
         ("{", "is not JSON"),
         ({"model_type": "llama"}, "model_type 'llama'; expected 'emotion_llama'"),
-        ({"model_type": "emotion_llama"}, "lacks the key 'vision_config'"),
+        ({"model_type": "emotion_llama"}, "lacks the key vision_config.image_size"),
         ({"model_type": "emotion_llama", "vision_config": {"image_size": 448}}, "no .safetensors"),
     ],
     ids=["absent", "broken", "another model", "no vision tower", "no weights"],
