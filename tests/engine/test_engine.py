@@ -115,7 +115,8 @@ async def test_the_cache_tells_frames_of_one_file_apart(
 async def test_a_clip_the_engine_lost_is_sent_once_more(
     engine: Engine, decoded_clips: list[Clip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, request_ids = engine._generate, []
+    real = engine._generate
+    request_ids: list[str] = []
 
     async def loses_the_first(prompt: Any, sampling: Sampling, request_id: str) -> Any:
         output = await real(prompt, sampling, request_id)
