@@ -122,7 +122,7 @@ async def bench(url: str, settings: Any, originals: list[Path], num_rounds: int)
         with tempfile.TemporaryDirectory() as folder:
             clips = fresh_clips(Path(folder), originals)
             one = await compare(systems, clips, 1, num_rounds, 8)
-            many = await compare(systems, clips, 32, num_rounds, 64)
+            many = await compare(systems, clips, 32, num_rounds, 160)
     await pipeline.close()
     added_ms = one["p50"]["http"] - one["p50"]["bare"]
     print(
@@ -136,7 +136,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="in place of the config's")
     parser.add_argument("--clips", type=Path, help="folder of mp4 files; default: the sample clip")
     parser.add_argument("--port", type=int, default=7897)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     config = load_serve_config(args.config, args.model, args.port)

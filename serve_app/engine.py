@@ -24,7 +24,7 @@ class Engine:
     """One vLLM engine over one checkpoint. Create it inside a running event loop; it blocks while loading."""
 
     def __init__(self, checkpoint: Checkpoint, settings: EngineSettings) -> None:
-        prepare_environment(settings)
+        prepare_environment()
         own_engines()
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM

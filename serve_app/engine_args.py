@@ -11,25 +11,32 @@ GPU_BLOCK_SIZE = 16
 CPU_KV_CACHE_BYTES = 256 << 20
 
 
-def prepare_environment(settings: EngineSettings) -> None:
-    """Variables that vLLM and OpenMP read when they are imported; of vLLM's, what is set already wins."""
+def prepare_environment() -> None:
+    """Variables that vLLM reads when it is imported; what is set already wins."""
     # "auto" binds every CPU engine of a machine to the same core. No meaning on GPUs.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     # A replica has many threads: its engine process must not be forked from them.
     os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+
+def _prepare_cpu_environment(settings: EngineSettings) -> None:
+    """Variables that the engine process reads when it is started."""
     # Ray sets OMP_NUM_THREADS to an actor's num_cpus, which is about scheduling, not about threads.
-    os.environ["OMP_NUM_THREADS"] = str(settings.num_cpu_threads or len(os.sched_getaffinity(0)))
+    num_threads = settings.num_cpu_threads or len(os.sched_getaffinity(0))
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    if settings.tensor_parallel_size == 1:
+        # Allows the "uni" executor, which saves a third process. AsyncLLM still gets its own EngineCore.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 
 def engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, Any]:
     from vllm.platforms import current_platform
 
     on_cpu = current_platform.is_cpu()
-    if on_cpu and settings.tensor_parallel_size == 1:
-        # Allows the "uni" executor, which saves a third process. AsyncLLM still gets its own EngineCore.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    if on_cpu:
+        _prepare_cpu_environment(settings)
     kv_cache_memory_bytes = settings.kv_cache_memory_bytes or (
         CPU_KV_CACHE_BYTES if on_cpu else None
     )
