@@ -7,6 +7,7 @@ has a clip of its own (the sample plus a counter in a `free` box), so that no ca
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import os
 import statistics
@@ -14,11 +15,13 @@ import struct
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 import serve_app
 from serve_app.local import LocalPipeline
@@ -64,12 +67,15 @@ async def compare(
     """Medians over interleaved rounds: {"http": {"rate": ..., "p50": ..., ...}, "bare": {...}}."""
     rates: dict[str, list[float]] = {name: [] for name in systems}
     results: dict[str, list[Any]] = {name: [] for name in systems}
+    cpu_used: dict[str, Counter[str]] = {name: Counter() for name in systems}
     for number in range(num_rounds + 1):
         for name, ask in systems.items():
+            before = cpu_ms()
             rate, requests = await one_round(ask, list(itertools.islice(clips, size)), num_clients)
             if number > 0:  # the first round warms up
                 rates[name].append(rate)
                 results[name].extend(requests)
+                cpu_used[name].update(cpu_ms() - before)
     ratios = [http / bare for http, bare in zip(rates["http"], rates["bare"], strict=True)]
     print(f"\n{num_clients} client(s), {num_rounds} rounds of {size} requests each")
     for name in systems:
@@ -81,6 +87,11 @@ async def compare(
         print(
             f"  {name:5} {spread(rates[name])} requests/s   p50 {p50:.0f} ms   (median ms: {stages})"
         )
+        per_request = {
+            process: used / len(results[name]) for process, used in cpu_used[name].most_common()
+        }
+        shares = ", ".join(f"{process} {ms:.0f}" for process, ms in per_request.items() if ms >= 1)
+        print(f"        CPU ms a request: {sum(per_request.values()):.0f} ({shares})")
     print(f"  ratio http / bare, round by round: {spread(ratios)}")
     return {
         "ratio": statistics.median(ratios),
@@ -88,6 +99,18 @@ async def compare(
             name: statistics.median(latency for latency, _ in results[name]) for name in systems
         },
     }
+
+
+def cpu_ms() -> Counter[str]:
+    """CPU time so far, in ms, of this process and all below it: Ray, the replicas and both engines."""
+    used: Counter[str] = Counter()
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            name = process.name().removeprefix("ray::").rsplit(":", 1)[-1]
+            decodes = "multiprocessing.forkserver" in " ".join(process.cmdline())
+            times = process.cpu_times()
+            used["decode workers" if decodes else name] += round((times.user + times.system) * 1e3)
+    return used
 
 
 def spread(values: list[float]) -> str:
