@@ -106,7 +106,8 @@ def cpu_ms() -> Counter[str]:
     used: Counter[str] = Counter()
     for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
         with contextlib.suppress(psutil.Error):
-            name = process.name().removeprefix("ray::").rsplit(":", 1)[-1]
+            # ray::ServeReplica:app:Name and ray::Actor.method: the part that does not change.
+            name = process.name().removeprefix("ray::").rsplit(":", 1)[-1].split(".")[0]
             decodes = "multiprocessing.forkserver" in " ".join(process.cmdline())
             times = process.cpu_times()
             used["decode workers" if decodes else name] += round((times.user + times.system) * 1e3)

@@ -11,6 +11,8 @@ import pytest
 # Before anything imports Ray: its token would be written into the home folder.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# A handle's background task would start a second Ray after the first one's shutdown.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 # Ray's sessions, vLLM's sockets and every clip of this run go here, and are gone afterwards.
 # Short, because the paths of Ray's sockets may have 107 characters at most.
 RUN_FOLDER = os.environ["TMPDIR"] = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="el-")
