@@ -1,12 +1,9 @@
-"""The command line: emotion-llama serve | ask."""
+"""emotion-llama ask: one question about one clip, to a server or to an engine in this process."""
 
 import argparse
 import asyncio
 import json
 import math
-import signal
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from serve_app.errors import (
     InvalidRequestError,
     NotReadyError,
-    RequestError,
     ServeAppError,
     error_by_code,
 )
@@ -25,65 +21,26 @@ if TYPE_CHECKING:
     from serve_app.api.legacy import ProcessVideoRequest
     from serve_app.types import Answer
 
-DEFAULT_CONFIG = Path("configs/serve.yaml")
 DEFAULT_URL = "http://127.0.0.1:7887"
-EXIT_SERVER_FAULT = 1
-EXIT_CALLER_FAULT = 2  # also argparse's
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Returns the exit status: 0, 1 (ours) or 2 (the caller's)."""
-    args = _parser().parse_args(argv)
-    try:
-        status: int = args.run(args)
-        return status
-    except ServeAppError as error:
-        print(f"error: {error.title}: {error.message}", file=sys.stderr)
-        return EXIT_CALLER_FAULT if isinstance(error, RequestError) else EXIT_SERVER_FAULT
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="emotion-llama", description="Emotion-LLaMA on Ray Serve")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    serve = commands.add_parser("serve", help="start the server on this machine and keep it up")
-    serve.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
-    serve.add_argument("--model", type=Path, help="checkpoint directory, in place of the config's")
-    serve.add_argument("--port", type=int, help="in place of the config's")
-    serve.add_argument("--address", help="a running Ray cluster; default: start one")
-    serve.set_defaults(run=_serve)
-
-    ask = commands.add_parser("ask", help="ask one question about one clip")
-    ask.add_argument("clip", type=Path)
-    ask.add_argument("question")
-    where = ask.add_mutually_exclusive_group()
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("ask", help="ask one question about one clip")
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("question")
+    where = parser.add_mutually_exclusive_group()
     where.add_argument("--url", default=DEFAULT_URL, help="of a server; default: %(default)s")
     where.add_argument("--model", type=Path, help="run this checkpoint here, without a server")
-    ask.add_argument("--frame", default="first", help="first, middle, sharpest or a time in s")
-    ask.add_argument("--voice", action="store_true", help="add statistics of the voice")
-    ask.add_argument("--temperature", type=float)
-    ask.add_argument("--max-tokens", type=int)
-    ask.add_argument("--seed", type=int)
-    ask.add_argument("--json", action="store_true", help="print one object with all details")
-    ask.set_defaults(run=_ask)
-    return parser
+    parser.add_argument("--frame", default="first", help="first, middle, sharpest or a time in s")
+    parser.add_argument("--voice", action="store_true", help="add statistics of the voice")
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--max-tokens", type=int)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--json", action="store_true", help="print one object with all details")
+    parser.set_defaults(run=run)
 
 
-def _serve(args: argparse.Namespace) -> int:
-    from serve_app.serve_config import load_serve_config
-    from serve_app.server import running_server, wait_for_signal
-
-    config = load_serve_config(args.config, args.model, args.port)
-    print(f"starting {config.applications[0].args['model']} ...", flush=True)
-    with running_server(config, args.address) as url:
-        print(f"ready: {url}   (Ctrl-C stops it)", flush=True)
-        wait_for_signal()
-    return 0
-
-
-def _ask(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     request = {
         "video_path": str(args.clip.resolve()),
         "question": args.question,
@@ -153,7 +110,3 @@ async def _answer_here(model: Path, request: "ProcessVideoRequest") -> "Answer":
         return await pipeline.answer(request.answer_request(SamplingSettings()))
     finally:
         await pipeline.close()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

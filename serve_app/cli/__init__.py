@@ -1,0 +1,35 @@
+"""emotion-llama COMMAND: one module per command, and nothing heavy is imported before it is needed."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+from serve_app.cli import ask, serve
+from serve_app.errors import RequestError, ServeAppError
+
+EXIT_SERVER_FAULT = 1
+EXIT_CALLER_FAULT = 2  # also argparse's
+
+COMMANDS = (serve, ask)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit status: 0, 1 (ours), 2 (the caller's) or a command's own."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        return status
+    except ServeAppError as error:
+        print(f"error: {error.title}: {error.message}", file=sys.stderr)
+        return EXIT_CALLER_FAULT if isinstance(error, RequestError) else EXIT_SERVER_FAULT
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="emotion-llama", description="Emotion-LLaMA on Ray Serve")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser

@@ -1,0 +1,28 @@
+"""emotion-llama serve: the server on this machine, or on a running cluster."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+DEFAULT_CONFIG = Path("configs/serve.yaml")
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("serve", help="start the server on this machine and keep it up")
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
+    parser.add_argument("--model", type=Path, help="checkpoint directory, in place of the config's")
+    parser.add_argument("--port", type=int, help="in place of the config's")
+    parser.add_argument("--address", help="a running Ray cluster; default: start one")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from serve_app.serve_config import load_serve_config
+    from serve_app.server import running_server, wait_for_signal
+
+    config = load_serve_config(args.config, args.model, args.port)
+    print(f"starting {config.applications[0].args['model']} ...", flush=True)
+    with running_server(config, args.address) as url:
+        print(f"ready: {url}   (Ctrl-C stops it)", flush=True)
+        wait_for_signal()
+    return 0
