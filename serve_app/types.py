@@ -14,6 +14,13 @@ SAMPLE_RATE = 16_000
 FrameChoice = Literal["first", "middle", "sharpest"] | float
 """Which frame the model sees; a number is a time in seconds from the start of the video."""
 
+AudioMode = Literal["clean", "reference"]
+"""How sound becomes a waveform: by a resampler, or the way the original's library picks its samples."""
+
+FEATURE_NAMES = ("face_feature", "temporal_feature", "audio_feature")
+Features = Mapping[str, npt.NDArray[np.float32]]
+"""Ready features of a clip by name, (feature_size,) each: in place of what a tower would compute."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClipSource:
@@ -21,9 +28,11 @@ class ClipSource:
 
     path: str | None = None
     data: bytes | None = None
+    features: Features = field(default_factory=dict)  # names from FEATURE_NAMES; they travel along
 
     def __post_init__(self) -> None:
         assert (self.path is None) != (self.data is None), "a source is a path or bytes"
+        assert self.features.keys() <= set(FEATURE_NAMES), f"unknown among {set(self.features)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,7 @@ class DecodeOptions:
 
     frame: FrameChoice = "first"
     voice: bool = False
+    audio_mode: AudioMode = "clean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +73,10 @@ class Clip:
     voice: VoiceStatistics | None = None
     decode_ms: float = 0.0
     content_sha256: str = (
-        ""  # of the pixels and samples above: equal exactly when the model sees the same
+        ""  # of the pixels, samples and features: equal exactly when the model sees the same
     )
+    audio_mode: AudioMode | None = "clean"  # None: the waveform came ready-made
+    features: Features = field(default_factory=dict)  # the source's
 
     @property
     def audio_span_s(self) -> tuple[float, float] | None:
@@ -79,8 +91,25 @@ class Sampling:
     temperature: float = 0.2
     top_p: float = 0.9
     top_k: int = 50
+    repetition_penalty: float = 1.05  # over BOS and the answer, not the prompt; 1 is none
     max_tokens: int = 500
     seed: int | None = None
+
+
+LayoutName = Literal["chat", "evaluation", "training"]
+Tokenization = Literal["4.30", "4.35"]
+"""The version of transformers whose token ids are meant: the original's two environments differ."""
+Parity = Literal["default", "reference"]
+"""`reference` does what the original does, its mistakes included (docs/fidelity.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOptions:
+    """How a question becomes a prompt, and tokens become the answer's text."""
+
+    layout: LayoutName = "chat"
+    tokenization: Tokenization = "4.30"
+    parity: Parity = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +120,7 @@ class AnswerRequest:
     question: str
     options: DecodeOptions = DecodeOptions()
     sampling: Sampling = Sampling()
+    prompt: PromptOptions = PromptOptions()
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 

@@ -1,5 +1,7 @@
 """Turns audio packets into 16 kHz mono samples, skipping what is damaged."""
 
+from typing import ClassVar, Literal
+
 import numpy as np
 import numpy.typing as npt
 from av.audio.fifo import AudioFifo
@@ -19,17 +21,21 @@ BATCH_SAMPLES = 16_384  # resampled at once: half the time of going frame by fra
 class AudioCollector:
     """Decodes and resamples packet by packet, counting what really comes out."""
 
+    rate: ClassVar[int] = SAMPLE_RATE
+    layout: ClassVar[Literal["mono", "stereo"]] = "mono"
+
     def __init__(self, stream: AudioStream, settings: MediaSettings) -> None:
         self._stream, self._settings = stream, settings
-        self._resampler, self._batch = _resampler(), AudioFifo()
+        self._resampler, self._batch = self._new_resampler(), AudioFifo()
         self._kind: tuple[str, str, int] | None = None
         self._chunks: list[npt.NDArray[np.int16]] = []
-        self.num_samples = 0
+        self._num_collected = 0  # at `rate`, per channel
+        self._num_samples = 0  # of the waveform
         self.num_damaged = 0
 
     @property
     def duration_s(self) -> float:
-        return self.num_samples / SAMPLE_RATE
+        return self._num_collected / self.rate
 
     def feed(self, packet: AudioPacket | None) -> None:
         """None is the end: it drains the decoder."""
@@ -40,29 +46,33 @@ class AudioCollector:
         check_duration(self.duration_s, self._settings)
 
     def finish(self) -> npt.NDArray[np.int16] | None:
-        """The whole waveform; None where it is too short for the model to hear."""
+        """(num_samples,) mono at SAMPLE_RATE; None where it is too short for the model to hear."""
         self.feed(None)
         self._flush()
-        if self.num_samples < MIN_SAMPLES:
-            return None
-        return np.concatenate(self._chunks)
+        waveform = self._waveform(np.concatenate(self._chunks)) if self._num_collected else None
+        self._num_samples = 0 if waveform is None else len(waveform)
+        return waveform if self._num_samples >= MIN_SAMPLES else None
 
     def notes(self) -> list[str]:
         """What was worked around, once finished."""
         notes = []
         if self.num_damaged:
             notes.append(f"damaged packets of sound skipped: {self.num_damaged}")
-        if 0 < self.num_samples < MIN_SAMPLES:
+        if 0 < self._num_samples < MIN_SAMPLES:
             notes.append(
-                f"{self.num_samples} samples of sound were dropped; {MIN_SAMPLES} are needed"
+                f"{self._num_samples} samples of sound were dropped; {MIN_SAMPLES} are needed"
             )
         return notes
+
+    def _waveform(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """From what was collected, in `layout` at `rate`, channels interleaved."""
+        return samples
 
     def _add(self, frame: AudioFrame) -> None:
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self._kind:  # the queue itself would not notice a channel less, and read past it
             self._flush()
-            self._resampler, self._batch, self._kind = _resampler(), AudioFifo(), kind
+            self._resampler, self._batch, self._kind = self._new_resampler(), AudioFifo(), kind
         frame.pts = None  # gaps in the timestamps close up, as in the original's decoder
         self._batch.write(frame)
         if self._batch.samples >= BATCH_SAMPLES:
@@ -77,13 +87,11 @@ class AudioCollector:
     def _resample(self, frame: AudioFrame | None) -> None:
         for resampled in self._resampler.resample(frame):
             if resampled is not None:  # flushing sound that needs no resampling yields None
-                samples = np.frombuffer(
-                    memoryview(resampled.planes[0]), np.int16, resampled.samples
-                )
+                count = resampled.samples * resampled.layout.nb_channels
+                samples = np.frombuffer(memoryview(resampled.planes[0]), np.int16, count)
                 self._chunks.append(samples)
-                self.num_samples += resampled.samples
+                self._num_collected += resampled.samples
 
-
-def _resampler() -> AudioResampler:
-    # s16, not float: libav's float down-mix to mono is not normalised.
-    return AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+    def _new_resampler(self) -> AudioResampler:
+        # s16, not float: libav's float down-mix to mono is not normalised.
+        return AudioResampler(format="s16", layout=self.layout, rate=self.rate)

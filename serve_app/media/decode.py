@@ -2,16 +2,19 @@
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, get_args
 
 import av
 import numpy as np
 import numpy.typing as npt
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard
 
-from serve_app.errors import UndecodableClipError
+from serve_app.errors import InvalidRequestError, UndecodableClipError
 from serve_app.media.audio import AudioCollector
 from serve_app.media.container import (
     Tracks,
@@ -22,15 +25,18 @@ from serve_app.media.container import (
 )
 from serve_app.media.frames import ChosenFrame, FirstFrame, FrameFinder, check_choice
 from serve_app.media.packets import read_packets
-from serve_app.media.picture import Picture, to_pixels
+from serve_app.media.picture import to_pixels
+from serve_app.media.reference_audio import ReferenceCollector, stated_duration_us
 from serve_app.media.timeline import shown_until_s
 from serve_app.media.video import VideoDecoder
 from serve_app.settings import MediaSettings
-from serve_app.types import Clip, DecodeOptions
+from serve_app.types import AudioMode, Clip, DecodeOptions, Features
 
 # What PyAV raises over damaged files besides its own errors: empty lists, numbers that do not fit,
 # names that are not text.
 DAMAGE = (av.FFmpegError, ValueError, LookupError, ArithmeticError)
+
+NO_FEATURES: Features = MappingProxyType({})
 
 
 def decode_clip(
@@ -41,6 +47,7 @@ def decode_clip(
     The voice and the time are for others to fill in.
     """
     check_choice(options.frame)
+    _check_mode(options.audio_mode)
     try:
         with open_container(data, settings) as container:
             return _decode(container, data, options, settings, image_size)
@@ -60,7 +67,7 @@ def _decode(
     tracks = choose_tracks(container, settings)
     video = VideoDecoder(tracks.video) if tracks.video else None
     finder = _finder(video, data, options, settings, image_size) if video else None
-    audio = AudioCollector(tracks.audio, settings) if tracks.audio else None
+    audio = _collector(tracks.audio, container, data, options, settings) if tracks.audio else None
 
     notes: list[str] = []
     seen_s = _feed(read_packets(container, tracks, notes), tracks, finder, audio)
@@ -77,21 +84,48 @@ def _decode(
         frame_time_s=picture.time_s if picture else None,
         waveform=waveform,
         duration_s=header_duration_s(container) or max(seen_s, audio.duration_s if audio else 0.0),
-        missing=_missing(picture, waveform),
+        missing=missing_parts(pixels, waveform),
         notes=(*notes, *(video.notes() if video else ()), *(audio.notes() if audio else ())),
+        audio_mode=options.audio_mode,
     )
 
 
 def content_sha256(
-    frame: npt.NDArray[np.uint8] | None, waveform: npt.NDArray[np.int16] | None
+    frame: npt.NDArray[np.uint8] | None,
+    waveform: npt.NDArray[np.int16] | None,
+    features: Features = NO_FEATURES,
 ) -> str:
-    """Equal for equal pixels and sound, whatever file, choice or decoder they came from."""
+    """Equal for equal pixels, sound and features, whatever file, choice or decoder they came from."""
     content = hashlib.sha256()
-    for name, array in (("frame", frame), ("waveform", waveform)):
+    for name, array in (("frame", frame), ("waveform", waveform), *sorted(features.items())):
         if array is not None:  # name and shape tell where an array ends and which it is
             content.update(f"{name}{array.shape}".encode())
             content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()
+
+
+def with_features(clip: Clip, features: Features) -> Clip:
+    """The clip with ready features, which then are part of its content."""
+    content = content_sha256(clip.frame, clip.waveform, features)
+    return replace(clip, features=features, content_sha256=content)
+
+
+def _check_mode(mode: AudioMode) -> None:
+    if mode not in get_args(AudioMode):
+        allowed = ", ".join(get_args(AudioMode))
+        raise InvalidRequestError(f"audio_mode is {mode!r}; allowed are {allowed}")
+
+
+def _collector(
+    stream: AudioStream,
+    container: InputContainer,
+    data: bytes,
+    options: DecodeOptions,
+    settings: MediaSettings,
+) -> AudioCollector:
+    if options.audio_mode == "reference":
+        return ReferenceCollector(stream, settings, stated_duration_us(container, data))
+    return AudioCollector(stream, settings)
 
 
 def _finder(
@@ -126,8 +160,10 @@ def _feed(
     return end_s
 
 
-def _missing(picture: Picture | None, waveform: npt.NDArray[np.int16] | None) -> tuple[str, ...]:
-    video = () if picture else ("video",)
+def missing_parts(
+    frame: npt.NDArray[np.uint8] | None, waveform: npt.NDArray[np.int16] | None
+) -> tuple[str, ...]:
+    video = () if frame is not None else ("video",)
     if waveform is None:
         return (*video, "audio")
     return video if waveform.any() else (*video, "voice")
