@@ -7,31 +7,25 @@ It exercises every part of the system; its words mean nothing.
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
-from transformers import (
-    Blip2VisionConfig,
-    Blip2VisionModel,
-    HubertConfig,
-    HubertModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from sentencepiece import SentencePieceTrainer
+from transformers import Blip2VisionConfig, HubertConfig, LlamaConfig
 
+from serve_app.checkpoint import TOKENIZER, write_manifest
+from serve_app.convert.tokenizer_files import write_tokenizer_files
 from serve_app.model import ARCHITECTURE
 from serve_app.model.config import EmotionLlamaConfig
-from serve_app.model.projectors import ClipProjectors
+from serve_app.model.weights import build_modules
 
 VOCAB_SIZE = 512
 HIDDEN_SIZE = 64
 NUM_BYTES = 256
 HEAD_DIM = 32  # the smallest vLLM's CPU attention takes
-SPECIAL_TOKENS = ["<unk>", "<s>", "</s>"]  # ids 0, 1, 2, as LLaMA has them
+NUM_SPECIAL_TOKENS = 3  # <unk>, <s>, </s>: ids 0, 1, 2, as LLaMA has them
 SINGLE_POSITION_SCALE = 16
-CLIP_MARKER = "<VideoHere>"
 CORPUS = [
     "[INST] <video></video> <feature><FeatureHere></feature> [/INST] [emotion] [reason]",
     "What is the emotion expressed in this video? The person in video says: happy sad neutral angry",
@@ -94,14 +88,9 @@ def tiny_config() -> EmotionLlamaConfig:
 
 
 def tiny_weights(config: EmotionLlamaConfig, seed: int) -> dict[str, torch.Tensor]:
-    """Random tensors under the names serve_app/model/model.py documents."""
+    """Random tensors under the names serve_app/model/weights.py documents."""
     torch.manual_seed(seed)
-    modules = {
-        "language_model": LlamaForCausalLM(config.text_config),
-        "vision_tower": Blip2VisionModel(config.vision_config),
-        "audio_tower": HubertModel(config.audio_config),
-        "projectors": ClipProjectors(config),
-    }
+    modules: dict[str, Any] = build_modules(config)
     for parameter in modules["vision_tower"].embeddings.parameters():
         torch.nn.init.normal_(parameter, std=config.vision_config.initializer_range)
     with torch.no_grad():
@@ -110,7 +99,7 @@ def tiny_weights(config: EmotionLlamaConfig, seed: int) -> dict[str, torch.Tenso
             for parameter in getattr(modules["projectors"], name).parameters():
                 parameter *= SINGLE_POSITION_SCALE
         # Control and byte tokens never win: answers are printable words of full length.
-        modules["language_model"].lm_head.weight[: len(SPECIAL_TOKENS) + NUM_BYTES] = 0
+        modules["language_model"].lm_head.weight[: NUM_SPECIAL_TOKENS + NUM_BYTES] = 0
     return {
         f"{prefix}.{name}": tensor.contiguous().clone()
         for prefix, module in modules.items()
@@ -118,57 +107,33 @@ def tiny_weights(config: EmotionLlamaConfig, seed: int) -> dict[str, torch.Tenso
     }
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-fallback BPE of VOCAB_SIZE pieces in LLaMA's form; the marker is the first id past them."""
-    byte_tokens = [f"<0x{byte:02X}>" for byte in range(NUM_BYTES)]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+def train_tokenizer(out: Path) -> None:
+    """A sentencepiece model in LLaMA's form: BPE with byte fallback, VOCAB_SIZE pieces."""
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS),
+        model_prefix=str(out.with_suffix("")),
+        model_type="bpe",
+        vocab_size=VOCAB_SIZE,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        num_threads=1,
+        minloglevel=2,
     )
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", left=1),
-        ]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE, special_tokens=SPECIAL_TOKENS + byte_tokens, show_progress=False
-    )
-    # One line per word, so that merges stay inside words as LLaMA's pieces do.
-    tokenizer.train_from_iterator((word for line in CORPUS for word in line.split()), trainer)
-    missing = VOCAB_SIZE - tokenizer.get_vocab_size()
-    assert missing == 0, f"the corpus is {missing} pieces short of {VOCAB_SIZE}"
-    # Bytes were listed as special so that the trainer keeps their ids; as special tokens they would be
-    # dropped from decoded text, so the model is loaded again without that mark.
-    fresh = Tokenizer(tokenizer.model)
-    fresh.normalizer, fresh.decoder = tokenizer.normalizer, tokenizer.decoder
-    fresh.add_special_tokens(
-        [AddedToken(text, normalized=False, special=True) for text in SPECIAL_TOKENS]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=fresh,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        additional_special_tokens=[AddedToken(CLIP_MARKER, normalized=False, special=True)],
-        clean_up_tokenization_spaces=False,
-    )
+    out.with_suffix(".vocab").unlink()
 
 
 def write_tiny_checkpoint(out: Path, seed: int = 0) -> None:
-    """Write config.json, model.safetensors and the tokenizer into the new folder `out`."""
+    """Write config.json, model.safetensors, the tokenizer and the manifest into the new folder `out`."""
     part = out.with_suffix(".part")  # a run that is interrupted leaves nothing that looks finished
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     config = tiny_config()
-    tokenizer = tiny_tokenizer()
-    marker_id = tokenizer.convert_tokens_to_ids(CLIP_MARKER)
-    assert marker_id == config.video_token_index, f"{CLIP_MARKER} got id {marker_id}"
-    tokenizer.save_pretrained(part)
+    train_tokenizer(part / TOKENIZER)
+    write_tokenizer_files(part)
     config.save_pretrained(part)
     save_file(tiny_weights(config, seed), part / "model.safetensors", metadata={"format": "pt"})
+    write_manifest(part, {"made_by": f"{Path(__file__).name}, seed {seed}"})
     part.rename(out)
 
 

@@ -1,26 +1,37 @@
-"""What a model directory says about itself, read without torch: the image size, and a hash of it all."""
+"""What a model directory says about itself, read without torch: sizes, manifest, hashes, shapes."""
 
 import hashlib
 import json
+import struct
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from serve_app.errors import CheckpointError
 
 MODEL_TYPE = "emotion_llama"
+TOKENIZER = "tokenizer.model"  # sentencepiece's; vLLM reads tokenizer.json, which is made of it
+MANIFEST = "manifest.json"  # written last: the hash of every other file, and where each came from
+ADAPTER = (
+    "adapter"  # folder of the LoRA adapter of a checkpoint that was converted without merging it
+)
+LOADED_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".json", ".model", ".py"})
+NUM_HASH_THREADS = 4  # hashing one file after the other is slower than a disk
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model directory that looks usable."""
+    """A model directory whose files are the ones that its manifest lists."""
 
     directory: Path
     image_size: int  # pixels; height = width of the frame the model takes
     sha256: str  # over the names and contents of its files
+    adapter: Path | None  # to be loaded beside it
 
 
 def read_image_size(directory: Path) -> int:
-    """Height and width of the frame, from config.json alone; weights must be there, but stay unread.
+    """Height and width of the frame, from config.json alone. Weights and tokenizer need only be there.
 
     Raises:
         CheckpointError: no such directory, no weights in it, or not an Emotion-LLaMA checkpoint.
@@ -39,23 +50,120 @@ def read_image_size(directory: Path) -> int:
         raise CheckpointError(f"{path} lacks the key vision_config.image_size")
     if not any(directory.glob("*.safetensors")):
         raise CheckpointError(f"{directory} holds no .safetensors file")
+    if not (directory / TOKENIZER).is_file():
+        raise CheckpointError(f"{directory} holds no {TOKENIZER}")
     return int(config["vision_config"]["image_size"])
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:
-    """Sizes and hash of a model directory. Reads every byte of it once.
+    """Reads every byte of a model directory once.
 
     Raises:
-        CheckpointError: no such directory, no weights in it, or not an Emotion-LLaMA checkpoint.
+        CheckpointError: it cannot be used, or a file is not what the manifest says it is.
     """
-    return Checkpoint(directory.resolve(), read_image_size(directory), hash_directory(directory))
+    image_size = read_image_size(directory)
+    hashes = hash_files(directory)
+    problems = compare_with_manifest(directory, hashes)
+    if problems:
+        raise CheckpointError("; ".join(problems))
+    adapter = directory.resolve() / ADAPTER
+    return Checkpoint(
+        directory.resolve(),
+        image_size,
+        combine_hashes(hashes),
+        adapter if adapter.is_dir() else None,
+    )
 
 
-def hash_directory(directory: Path) -> str:
-    """sha256 over `<sha256 of the file>  <name>` lines in name order: `sha256sum * | sha256sum`."""
-    lines = []
-    for path in sorted(directory.iterdir()):
-        if path.is_file():
-            with path.open("rb") as file:
-                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+def hash_files(directory: Path) -> dict[str, str]:
+    """sha256 of every file below, by its relative name; the manifest itself is left out."""
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    names = [str(path.relative_to(directory)) for path in paths]
+    with ThreadPoolExecutor(NUM_HASH_THREADS) as threads:
+        hashes = dict(zip(names, threads.map(hash_file, paths), strict=True))
+    hashes.pop(MANIFEST, None)
+    return hashes
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def combine_hashes(hashes: dict[str, str]) -> str:
+    """One hash of them all: that of `sha256sum`'s lines in name order."""
+    lines = (f"{hashes[name]}  {name}\n" for name in sorted(hashes))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def write_manifest(directory: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Call it last: a directory without manifest was not finished. Returns what it wrote."""
+    hashes = hash_files(directory)
+    manifest = {"sha256": combine_hashes(hashes), "files": hashes} | about
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    return manifest
+
+
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """None where there is none: a directory that something else than our tools wrote.
+
+    Raises:
+        CheckpointError: damaged.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        dict(manifest["files"])
+        return manifest
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error!r}") from error
+
+
+def compare_with_manifest(directory: Path, hashes: dict[str, str]) -> list[str]:
+    """What is missing, changed, or there although it should not be. Nothing to say without a manifest."""
+    manifest = read_manifest(directory)
+    if manifest is None:
+        return []
+    listed = manifest["files"]
+    problems = [f"{directory / name} is missing" for name in listed if name not in hashes]
+    problems += [
+        f"{directory / name} has changed: its sha256 is {hashes[name]}, the manifest's {expected}"
+        for name, expected in listed.items()
+        if hashes.get(name, expected) != expected
+    ]
+    # A README does no harm; what transformers or vLLM would load beside the weights does.
+    problems += [
+        f"{directory / name} is not in {MANIFEST}"
+        for name in hashes
+        if name not in listed and Path(name).suffix in LOADED_SUFFIXES
+    ]
+    return problems
+
+
+def read_tensor_header(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a safetensors file, without reading its tensors.
+
+    Raises:
+        CheckpointError: names the first tensor that lies beyond the end of a truncated file.
+    """
+    num_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else num_bytes
+        if 8 + length > num_bytes:
+            raise CheckpointError(f"{path} is truncated in its header, or is no safetensors file")
+        try:
+            header: dict[str, Any] = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            ends = sorted((8 + length + e["data_offsets"][1], name) for name, e in header.items())
+            shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path} has a damaged header: {error!r}") from error
+    for end, name in ends:
+        if end > num_bytes:
+            raise CheckpointError(
+                f"{path} is truncated: {name} ends at byte {end}, the file at {num_bytes}"
+            )
+    return shapes

@@ -10,14 +10,18 @@ from serve_app.checkpoint import Checkpoint
 from serve_app.engine_args import engine_args, prepare_environment
 from serve_app.errors import EngineDeadError, EngineError, InvalidRequestError, QuestionTooLongError
 from serve_app.lifetime import own_engines
-from serve_app.prompt import CHAT, Mark, PromptLayout, encode_prompt
+from serve_app.model.arguments import BEFORE_FEATURES, REPETITION_PENALTY
+from serve_app.prompt import LAYOUTS, Prompt, encode_prompt
 from serve_app.settings import EngineSettings
-from serve_app.types import Answer, Clip, Sampling, Usage
+from serve_app.tokenizer import Tokenizer
+from serve_app.types import Answer, Clip, PromptOptions, Sampling, Usage
 
 logger = logging.getLogger(__name__)
 
 MODALITY = "video"
 CLIP_FIELDS = ("frame", "waveform", "face_feature", "temporal_feature")
+ADAPTER_NAME = "emotion-llama"
+DEFAULT_PROMPT = PromptOptions()
 
 
 class Engine:
@@ -29,17 +33,18 @@ class Engine:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        from serve_app.check import require_tensors
+
+        require_tensors(checkpoint.directory)
         self._checkpoint = checkpoint
+        self._tokenizer = Tokenizer(checkpoint.directory)
+        self._lora = _lora_request(checkpoint)
         self._max_model_len = settings.max_model_len
         args = AsyncEngineArgs(**engine_args(checkpoint, settings))
         self._llm: Any = AsyncLLM.from_engine_args(args)
         config = self._llm.model_config.hf_config
         self._num_clip_positions: int = config.num_clip_positions
-        self._mark_ids = {
-            Mark.BOS: config.text_config.bos_token_id,
-            Mark.CLIP: config.video_token_index,
-        }
-        self._tokenizer = self._llm.get_tokenizer()
+        self._marker_id: int = config.video_token_index
 
     async def answer(
         self,
@@ -47,7 +52,7 @@ class Engine:
         question: str,
         sampling: Sampling,
         request_id: str | None = None,
-        layout: PromptLayout = CHAT,
+        options: PromptOptions = DEFAULT_PROMPT,
     ) -> Answer:
         """Answer one question about one clip. Cancelling the caller aborts the request in the engine.
 
@@ -55,16 +60,10 @@ class Engine:
             QuestionTooLongError: prompt and answer do not fit the context.
             EngineError: this request failed; EngineDeadError: the engine is gone.
         """
-        prompt_ids = self._encode(question, layout)
-        self._check_length(len(prompt_ids), sampling.max_tokens)
+        encoded = encode_prompt(options, question, self._tokenizer)
+        self._check_length(encoded, sampling.max_tokens)
         request_id = request_id or uuid.uuid4().hex
-        fields = clip_fields(clip)
-        prompt = {
-            "prompt_token_ids": prompt_ids,
-            "multi_modal_data": {MODALITY: fields},
-            # Saves vLLM from hashing the arrays; names everything they were made from.
-            "multi_modal_uuids": {MODALITY: [clip_uuid(clip)]},
-        }
+        prompt = self._prompt(encoded, clip)
         started = time.perf_counter()
         output = await self._generate(prompt, sampling, request_id)
         if output.outputs[0].finish_reason == "error":
@@ -76,7 +75,7 @@ class Engine:
         if completion.finish_reason == "error":
             raise EngineError("the engine reported an error for this request twice")
         return Answer(
-            text=completion.text.strip(),
+            text=self._text(completion, options),
             token_ids=list(completion.token_ids),
             prompt_token_ids=list(output.prompt_token_ids),
             finish_reason=completion.finish_reason,
@@ -86,7 +85,7 @@ class Engine:
                 cached_tokens=output.num_cached_tokens or 0,
             ),
             timings_ms=_engine_timings_ms(output.metrics, total_ms) | {"decode": clip.decode_ms},
-            provenance=self._provenance(clip, layout),
+            provenance=self._provenance(clip, options),
             voice=clip.voice,
         )
 
@@ -123,15 +122,29 @@ class Engine:
         # Its finalizer fails with a traceback when it first runs at the interpreter's exit.
         self._llm = None
 
-    def _encode(self, question: str, layout: PromptLayout) -> list[int]:
-        def encode_text(text: str) -> list[int]:
-            encoding = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-            return list(encoding["input_ids"])
+    def _prompt(self, encoded: Prompt, clip: Clip) -> dict[str, Any]:
+        prompt = {
+            "prompt_token_ids": [*encoded.before_clip, self._marker_id, *encoded.after_clip],
+            "multi_modal_data": {MODALITY: clip_fields(clip)},
+        }
+        name = clip_uuid(clip)
+        if encoded.before_features is not None:
+            # These ids become part of the item that vLLM caches under its name.
+            prompt["mm_processor_kwargs"] = {BEFORE_FEATURES: encoded.before_features}
+            name += f"-{encoded.before_features}"
+        # Saves vLLM from hashing the arrays; names everything they were made from.
+        return prompt | {"multi_modal_uuids": {MODALITY: [name]}}
 
-        return encode_prompt(layout, question, encode_text, self._mark_ids)
+    def _text(self, completion: Any, options: PromptOptions) -> str:
+        if options.parity == "reference":
+            return LAYOUTS[options.layout].trim(self._tokenizer.decode(completion.token_ids))
+        return str(completion.text).strip()
 
-    def _check_length(self, num_prompt_ids: int, max_tokens: int) -> None:
-        num_prompt_tokens = num_prompt_ids - 1 + self._num_clip_positions
+    def _check_length(self, prompt: Prompt, max_tokens: int) -> None:
+        num_text_tokens = (
+            len(prompt.before_clip) + len(prompt.before_features or ()) + len(prompt.after_clip)
+        )
+        num_prompt_tokens = num_text_tokens + self._num_clip_positions
         if num_prompt_tokens + max_tokens > self._max_model_len:
             raise QuestionTooLongError(
                 f"the prompt has {num_prompt_tokens} tokens ({self._num_clip_positions} of them the "
@@ -153,9 +166,12 @@ class Engine:
                 top_k=sampling.top_k,
                 max_tokens=sampling.max_tokens,
                 seed=sampling.seed,
+                extra_args={REPETITION_PENALTY: sampling.repetition_penalty},
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            async for output in self._llm.generate(prompt, params, request_id):
+            async for output in self._llm.generate(
+                prompt, params, request_id, lora_request=self._lora
+            ):
                 final = output
         except asyncio.CancelledError:
             await self._llm.abort(request_id)
@@ -172,24 +188,43 @@ class Engine:
         assert final is not None, "a finished request has a final output"
         return final
 
-    def _provenance(self, clip: Clip, layout: PromptLayout) -> dict[str, Any]:
+    def _provenance(self, clip: Clip, options: PromptOptions) -> dict[str, Any]:
         fields = clip_fields(clip)
         return {
             "model_sha256": self._checkpoint.sha256,
-            "prompt_layout": layout.name,
+            "prompt_layout": options.layout,
+            "tokenization": options.tokenization,
+            "parity": options.parity,
+            "audio_mode": clip.audio_mode,
             "clip_sha256": clip.sha256,
             "frame_time_s": clip.frame_time_s,
             "audio_span_s": clip.audio_span_s,
             "missing": list(clip.missing),
-            "zeroed": [name for name in CLIP_FIELDS if name not in fields],
+            "features": sorted(clip.features),
+            "zeroed": _zeroed(fields),
             "notes": list(clip.notes),
         }
 
 
 def clip_fields(clip: Clip) -> dict[str, Any]:
     """The clip dict of serve_app/model/processing.py. What is left out, the plugin feeds as zeros."""
-    fields = {"frame": clip.frame, "waveform": clip.waveform}
+    # A ready audio feature stands for the waveform it was made from.
+    waveform = None if "audio_feature" in clip.features else clip.waveform
+    fields = {"frame": clip.frame, "waveform": waveform, **clip.features}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _zeroed(fields: dict[str, Any]) -> list[str]:
+    given = {*fields, *(["waveform"] if "audio_feature" in fields else [])}
+    return [name for name in CLIP_FIELDS if name not in given]
+
+
+def _lora_request(checkpoint: Checkpoint) -> Any:
+    if checkpoint.adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(ADAPTER_NAME, 1, str(checkpoint.adapter))
 
 
 def clip_uuid(clip: Clip) -> str:

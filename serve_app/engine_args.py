@@ -1,14 +1,21 @@
 """What vLLM is started with: our settings as its engine arguments and environment, on CPU and on GPU."""
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 from serve_app.checkpoint import Checkpoint
+from serve_app.errors import CheckpointError
 from serve_app.settings import EngineSettings
 
 CPU_BLOCK_SIZE = 32  # vLLM's CPU default of 128 would leave half of a clip's positions uncached
 GPU_BLOCK_SIZE = 16
 CPU_KV_CACHE_BYTES = 256 << 20
+
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ones vLLM reserves room for
+PENALTY_CLASS = "serve_app.model.repetition_penalty:GeneratedRepetitionPenalty"
 
 
 def prepare_environment() -> None:
@@ -18,6 +25,8 @@ def prepare_environment() -> None:
     # A replica has many threads: its engine process must not be forked from them.
     os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # The second one, a GPU's default, refuses logits processors of the first one's form.
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 
@@ -42,7 +51,7 @@ def engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, A
     )
     args: dict[str, Any] = {
         "model": str(checkpoint.directory),
-        "dtype": settings.dtype,
+        "dtype": _stored_dtype(checkpoint) if settings.dtype == "auto" else settings.dtype,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
         "max_num_batched_tokens": settings.max_num_batched_tokens,
@@ -56,7 +65,24 @@ def engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, A
         # The checkpoint's generation_config.json must not change what a request asked for.
         "generation_config": "vllm",
         "disable_log_stats": False,
+        "logits_processors": [PENALTY_CLASS],
     }
+    if checkpoint.adapter is not None:
+        args |= _lora_args(checkpoint.adapter)
     if on_cpu and settings.tensor_parallel_size == 1:
         args["distributed_executor_backend"] = "uni"
     return args | settings.extra_args
+
+
+def _stored_dtype(checkpoint: Checkpoint) -> str:
+    """vLLM's own "auto" would run float32 weights in half precision."""
+    config = json.loads((checkpoint.directory / "config.json").read_text())
+    return str(config.get("dtype") or "auto")
+
+
+def _lora_args(adapter: Path) -> dict[str, Any]:
+    rank = json.loads((adapter / "adapter_config.json").read_text())["r"]
+    reserved = next((known for known in LORA_RANKS if known >= rank), None)
+    if reserved is None:
+        raise CheckpointError(f"{adapter} has rank {rank}; vLLM takes at most {LORA_RANKS[-1]}")
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": reserved}

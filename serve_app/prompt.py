@@ -1,60 +1,133 @@
-"""Prompt layouts as data, and their way into token ids."""
+"""Prompt layouts as data, their way into token ids, and what the original makes of the answer's text."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+
+from serve_app.errors import InvalidRequestError
+from serve_app.tokenizer import Tokenizer, split_special
+from serve_app.types import LayoutName, PromptOptions
 
 QUESTION = "{question}"
+CLIP = "<VideoHere>"
+FEATURES = "<FeatureHere>"
 
 
-class Mark(Enum):
-    """The parts of a prompt that are single ids, never text."""
+@dataclass(frozen=True, slots=True)
+class AnswerTrim:
+    """What the original returns of the model's text: the part between `start` and `end`."""
 
-    BOS = "<s>"
-    CLIP = "<VideoHere>"
+    end: str
+    drop: str
+    start: str
+
+    def __call__(self, text: str) -> str:
+        return text.split(self.end)[0].replace(self.drop, "").split(self.start)[-1].strip()
+
+
+SERVING_TRIM = AnswerTrim(end="###", drop="", start="Assistant:")
+EVALUATION_TRIM = AnswerTrim(end="</s>", drop="<s>", start="[/INST]")
 
 
 @dataclass(frozen=True, slots=True)
 class PromptLayout:
-    """A named sequence of marks and text pieces; one piece holds the question."""
+    """One way to put a question and a clip into a prompt. A BOS of its own comes before the template."""
 
-    name: str
-    parts: tuple[Mark | str, ...]
-
-
-# The original's client: its doubled [INST] and the literal <FeatureHere> are what the model was served
-# with. All clip positions stand at the clip mark.
-CHAT = PromptLayout(
-    "chat",
-    (
-        Mark.BOS,
-        Mark.BOS,
-        "[INST] <video>",
-        Mark.CLIP,
-        "</video> <feature><FeatureHere></feature>",
-        Mark.BOS,
-        f"[INST] {QUESTION} [/INST]",
-    ),
-)
+    name: LayoutName
+    template: (
+        str  # `<s>` is the token; of the holes' names, only those in `holes` are more than text
+    )
+    holes: tuple[
+        str, ...
+    ]  # where the clip's positions go: all at CLIP, or its last four at FEATURES
+    question_end: str  # the question ends in it, whether it was written or not
+    trim: AnswerTrim
 
 
-def encode_prompt(
-    layout: PromptLayout,
-    question: str,
-    encode_text: Callable[[str], list[int]],
-    mark_ids: dict[Mark, int],
-) -> list[int]:
-    """Token ids of one question in a layout.
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        # The original's API: the doubled [INST] and the literal <FeatureHere> are what it was served with.
+        PromptLayout(
+            name="chat",
+            template=(
+                "<s>[INST] <video><VideoHere></video> <feature><FeatureHere></feature>"
+                "<s>[INST] {question} [/INST]"
+            ),
+            holes=(CLIP,),
+            question_end="",
+            trim=SERVING_TRIM,
+        ),
+        # The published scores.
+        PromptLayout(
+            name="evaluation",
+            template=(
+                "<s>[INST] <video><VideoHere></video> <feature><FeatureHere></feature> {question} [/INST]"
+            ),
+            holes=(CLIP,),
+            question_end=" ",
+            trim=EVALUATION_TRIM,
+        ),
+        # What the weights were trained with: the last four positions stand at <FeatureHere>.
+        PromptLayout(
+            name="training",
+            template=(
+                "[INST] <video><VideoHere></video> <feature><FeatureHere></feature> {question} [/INST]"
+            ),
+            holes=(CLIP, FEATURES),
+            question_end=" ",
+            trim=EVALUATION_TRIM,
+        ),
+    )
+}
 
-    Args:
-        encode_text: plain text to ids, without special tokens added or recognised: a question that
-            spells `</s>` or `<VideoHere>` must stay text.
-        mark_ids: the id of each mark.
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids around the holes of a layout."""
+
+    before_clip: list[int]
+    before_features: list[int] | None  # None: the clip's positions all stand together
+    after_clip: list[int]
+
+
+def encode_prompt(options: PromptOptions, question: str, tokenizer: Tokenizer) -> Prompt:
+    """Ids of one question in a layout.
+
+    By default the question stays text, whatever it spells. With `parity: reference` it may hold special
+    tokens, as in the original.
+
+    Raises:
+        InvalidRequestError: with `parity: reference`, the question spells a hole of the layout, which
+            the original does not survive either.
     """
-    ids: list[int] = []
-    for part in layout.parts:
-        if isinstance(part, Mark):
-            ids.append(mark_ids[part])
-        else:
-            ids.extend(encode_text(part.replace(QUESTION, question)))
-    return ids
+    layout = LAYOUTS[options.layout]
+    if not question.endswith(layout.question_end):
+        question += layout.question_end
+    is_reference = options.parity == "reference"
+    for hole in layout.holes:
+        if is_reference and hole in question:
+            raise InvalidRequestError(f"with parity 'reference' a question must not hold {hole}")
+    segments = [
+        tokenizer.encode(_fill(segment, question, is_reference), options.tokenization)
+        for segment in _split(layout)
+    ]
+    before, *between, after = segments
+    return Prompt([tokenizer.bos_id, *before], between[0] if between else None, after)
+
+
+def _split(layout: PromptLayout) -> list[str]:
+    """The template's text between its holes."""
+    segments = [layout.template]
+    for hole in layout.holes:
+        segments[-1:] = segments[-1].split(hole)
+    return segments
+
+
+def _fill(segment: str, question: str, with_specials: bool) -> list[str]:
+    """Plain text and special tokens in turn, with the question in its place."""
+    if with_specials:
+        return split_special(segment.replace(QUESTION, question))
+    before, found, after = segment.partition(QUESTION)
+    if not found:
+        return split_special(segment)
+    head, tail = split_special(before), split_special(after)
+    return [*head[:-1], head[-1] + question + tail[0], *tail[1:]]

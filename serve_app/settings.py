@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.types import LayoutName, Parity, Tokenization
+
 MIB = 1 << 20
 
 
@@ -23,7 +25,10 @@ class MediaSettings(Settings):
     )
     containers: tuple[str, ...] = Field(
         default=("mov", "matroska", "avi", "wav", "mp3"),
-        description="FFmpeg demuxers that may open a clip; mov is also mp4, m4a and 3gp.",
+        description=(
+            "FFmpeg demuxers that may open a clip; mov is also mp4, m4a and 3gp. "
+            "npz adds what `emotion-llama preprocess` writes."
+        ),
     )
     max_clip_bytes: int = Field(default=64 * MIB, gt=0)
     max_streams: int = Field(default=8, gt=0)
@@ -54,7 +59,9 @@ class MediaSettings(Settings):
 class EngineSettings(Settings):
     """What the engine is started with. Names are vLLM's."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="auto: as the checkpoint is stored."
+    )
     max_model_len: int = Field(default=2048, gt=0, description="tokens of prompt + answer")
     max_num_seqs: int = Field(default=64, gt=0)
     max_num_batched_tokens: int = Field(default=8192, gt=0)
@@ -77,12 +84,16 @@ class EngineSettings(Settings):
 
 
 class SamplingSettings(Settings):
-    """Defaults of a request that does not say; the original's values (its repetition penalty of 1.05
-    counts other tokens than vLLM's and is not applied yet)."""
+    """Defaults of a request that does not say: the values in the original's code."""
 
     temperature: float = Field(default=0.2, ge=0, le=2)
     top_p: float = Field(default=0.9, gt=0, le=1)
     top_k: int = Field(default=50, ge=0)
+    repetition_penalty: float = Field(
+        default=1.05,
+        gt=0,
+        description="Over BOS and the answer's tokens, not the prompt's; 1: none.",
+    )
     max_tokens: int = Field(default=500, gt=0)
 
 
@@ -106,6 +117,11 @@ class AppSettings(Settings):
     """`args:` of the application in serve.yaml."""
 
     model: Path = Field(description="Checkpoint directory: config.json, safetensors, tokenizer.")
+    parity: Parity = Field(
+        default="default", description="`reference`: do as the original does (docs/fidelity.md)."
+    )
+    layout: LayoutName = "chat"
+    tokenization: Tokenization = "4.30"
     media: MediaSettings = MediaSettings()
     engine: EngineSettings = EngineSettings()
     sampling: SamplingSettings = SamplingSettings()

@@ -5,7 +5,7 @@ from pathlib import Path
 from serve_app.checkpoint import read_checkpoint
 from serve_app.engine import Engine
 from serve_app.settings import EngineSettings
-from serve_app.types import Answer, Clip, Sampling
+from serve_app.types import Answer, Clip, PromptOptions, Sampling
 
 
 class Generator:
@@ -16,10 +16,15 @@ class Generator:
         self._engine = Engine(read_checkpoint(model), settings)
 
     async def answer(
-        self, clip: Clip, question: str, sampling: Sampling, request_id: str
+        self,
+        clip: Clip,
+        question: str,
+        sampling: Sampling,
+        request_id: str,
+        options: PromptOptions,
     ) -> Answer:
         """Cancelling the request aborts it in the engine."""
-        return await self._engine.answer(clip, question, sampling, request_id)
+        return await self._engine.answer(clip, question, sampling, request_id, options)
 
     async def encoder_calls(self) -> int:
         """See Engine.encoder_calls."""

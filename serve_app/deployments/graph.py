@@ -75,7 +75,7 @@ class Graph:
         )
         # The clip is passed on un-awaited: its pixels go from replica to replica, not through here.
         answer = self._generator.options(session_id=key, _by_reference=True).answer.remote(
-            clip, request.question, request.sampling, request.request_id
+            clip, request.question, request.sampling, request.request_id, request.prompt
         )
         try:
             result: Answer = await answer

@@ -37,9 +37,16 @@ from vllm.multimodal.processing import (
     BaseProcessingInfo,
     PromptReplacement,
     PromptUpdate,
+    PromptUpdateDetails,
 )
 
-from serve_app.model.config import EmotionLlamaConfig, tower_input_shape
+from serve_app.model.arguments import BEFORE_FEATURES
+from serve_app.model.config import (
+    NUM_CLS_POSITIONS,
+    NUM_FEATURE_POSITIONS,
+    EmotionLlamaConfig,
+    tower_input_shape,
+)
 
 MODALITY = "video"  # a built-in name: vLLM's OpenAI layer knows no others
 CLIP_MARKER = "<VideoHere>"
@@ -201,13 +208,27 @@ class ClipMultiModalProcessor(BaseMultiModalProcessor[ClipProcessingInfo]):
         hf_processor_mm_kwargs: Mapping[str, Any],
         out_mm_kwargs: MultiModalKwargsItems,
     ) -> Sequence[PromptUpdate]:
+        """The clip's positions at its marker.
+
+        With `mm_processor_kwargs={BEFORE_FEATURES: ids}` those ids, which must hold no <unk>, come before
+        the last four positions: the layout that the original was trained with.
+        """
         config = self.info.get_hf_config()
+        ids_between = hf_processor_mm_kwargs.get(BEFORE_FEATURES, [])
+        num_last = NUM_FEATURE_POSITIONS + NUM_CLS_POSITIONS
         # The placeholders must be a token of the vocabulary: the marker's own id lies past it, and a
         # request with prompt_logprobs would index the logits with it and kill the engine.
         return [
             PromptReplacement(
                 modality=MODALITY,
                 target=[config.video_token_index],
-                replacement=[UNK_TOKEN_ID] * config.num_clip_positions,
+                replacement=PromptUpdateDetails.select_token_id(
+                    [
+                        *[UNK_TOKEN_ID] * (config.num_clip_positions - num_last),
+                        *ids_between,
+                        *[UNK_TOKEN_ID] * num_last,
+                    ],
+                    embed_token_id=UNK_TOKEN_ID,
+                ),
             )
         ]

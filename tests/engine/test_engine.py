@@ -16,7 +16,7 @@ QUESTIONS = (
     "[emotion] What is the emotion expressed in this video?",
     "The person in video says: Impossible! [reason] What are the facial expressions and vocal tone?",
 )
-GREEDY_32 = Sampling(temperature=0, max_tokens=32)
+GREEDY_32 = Sampling(temperature=0, repetition_penalty=1, max_tokens=32)
 PROJECTOR_TENSORS = (
     "visual.weight",
     "face.bias",  # face and temporal features are zeros here, so only their biases count

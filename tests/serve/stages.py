@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from serve_app.errors import ClipOverLimitError, QuestionTooLongError
-from serve_app.types import Answer, Clip, ClipSource, DecodeOptions, Sampling, Usage
+from serve_app.types import Answer, Clip, ClipSource, DecodeOptions, PromptOptions, Sampling, Usage
 
 
 class FakePreprocessor:
@@ -41,7 +41,12 @@ class FakeGenerator:
         self._log = log
 
     async def answer(
-        self, clip: Clip, question: str, sampling: Sampling, request_id: str
+        self,
+        clip: Clip,
+        question: str,
+        sampling: Sampling,
+        request_id: str,
+        options: PromptOptions,
     ) -> Answer:
         if question == "fail":
             raise QuestionTooLongError("the prompt has 4000 tokens; at most 2048")

@@ -57,7 +57,7 @@ def test_the_documented_body_gets_the_documented_answer(
     (asked,) = service.asked
     assert (asked.source.path, asked.question) == ("/clips/a.mp4", "[emotion] What?")
     assert asked.options == DecodeOptions("first", voice=False)
-    assert asked.sampling == Sampling(0.2, 0.9, 50, 500, None)
+    assert asked.sampling == Sampling(0.2, 0.9, 50, 1.05, 500, None)
 
 
 def test_optional_fields_reach_the_service(client: TestClient, service: FakeService) -> None:
@@ -66,7 +66,7 @@ def test_optional_fields_reach_the_service(client: TestClient, service: FakeServ
     assert response.json()["details"]["token_ids"] == [5]
     (asked,) = service.asked
     assert asked.options == DecodeOptions(1.5, voice=True)
-    assert asked.sampling == Sampling(0, 0.9, 50, 7, 3)
+    assert asked.sampling == Sampling(0, 0.9, 50, 1.05, 7, 3)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.checkpoint import hash_directory, read_checkpoint
+from serve_app.checkpoint import (
+    MANIFEST,
+    combine_hashes,
+    hash_files,
+    read_checkpoint,
+    read_tensor_header,
+    write_manifest,
+)
 from serve_app.errors import CheckpointError
 
 
@@ -20,7 +27,7 @@ def test_a_checkpoint_says_its_image_size(tiny_checkpoint: Path) -> None:
 def test_the_hash_changes_with_any_file(tiny_checkpoint: Path, tmp_path: Path, change: str) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_checkpoint, copy)
-    assert hash_directory(copy) == hash_directory(tiny_checkpoint)
+    assert hash_files(copy) == hash_files(tiny_checkpoint)
     config = copy / "config.json"
     if change == "rename":
         config.rename(copy / "config2.json")
@@ -28,7 +35,66 @@ def test_the_hash_changes_with_any_file(tiny_checkpoint: Path, tmp_path: Path, c
         config.write_text(config.read_text() + " ")
     else:
         (copy / "adapter.json").write_text("{}")
-    assert hash_directory(copy) != hash_directory(tiny_checkpoint)
+    assert combine_hashes(hash_files(copy)) != combine_hashes(hash_files(tiny_checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("edit", "config.json has changed: its sha256 is"),
+        ("remove", "tokenizer_config.json is missing"),
+        ("add", "extra.safetensors is not in manifest.json"),
+    ],
+)
+def test_a_directory_that_is_not_its_manifests_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    (copy / "README.md").write_text("does no harm")
+    read_checkpoint(copy)
+    if change == "edit":
+        (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+    elif change == "remove":
+        (copy / "tokenizer_config.json").unlink()
+    else:
+        shutil.copyfile(copy / "model.safetensors", copy / "extra.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(copy)
+
+
+def test_a_directory_without_manifest_is_taken_as_it_is(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    (copy / MANIFEST).unlink()
+    without = read_checkpoint(copy)
+    assert without.sha256 == read_checkpoint(tiny_checkpoint).sha256
+    write_manifest(copy, {})
+    assert read_checkpoint(copy).sha256 == without.sha256
+    (copy / MANIFEST).write_text("{")
+    with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
+        read_checkpoint(copy)
+
+
+def test_a_truncated_file_is_told_with_its_first_lost_tensor(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    whole = tiny_checkpoint / "model.safetensors"
+    shapes = read_tensor_header(whole)
+    assert shapes["projectors.cls.bias"] == (64,)
+    data = whole.read_bytes()
+    part = tmp_path / "part.safetensors"
+    part.write_bytes(data[:-10])
+    with pytest.raises(
+        CheckpointError, match=r"part\.safetensors is truncated: [\w.]+ ends at byte"
+    ):
+        read_tensor_header(part)
+    for length in (4, 100):
+        part.write_bytes(data[:length])
+        with pytest.raises(CheckpointError, match="truncated in its header"):
+            read_tensor_header(part)
 
 
 @pytest.mark.parametrize(

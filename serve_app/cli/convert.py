@@ -1,0 +1,82 @@
+"""emotion-llama convert: the published downloads into one checkpoint directory."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from serve_app.errors import ConfigurationError
+
+DTYPE_CHOICES = ("fp16", "bf16", "fp32")
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "convert", help="turn the published downloads into one checkpoint directory"
+    )
+    parser.add_argument("--llama", type=Path, required=True, help="folder Llama-2-7b-chat-hf")
+    parser.add_argument("--eva", type=Path, required=True, help="file eva_vit_g.pth")
+    parser.add_argument("--hubert", type=Path, required=True, help="folder chinese-hubert-large")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="file Emoation_LLaMA.pth or the like"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to create")
+    parser.add_argument(
+        "--dtype", choices=DTYPE_CHOICES, default="fp16", help="default: %(default)s, as published"
+    )
+    parser.add_argument(
+        "--keep-lora", action="store_true", help="do not merge LoRA; write it as a PEFT adapter"
+    )
+    parser.add_argument(
+        "--lora-alpha", type=float, default=16.0, help="default: %(default)s, as published"
+    )
+    parser.add_argument(
+        "--lora-r",
+        type=int,
+        help="refuse another rank; default: as the tensors have it (published: 64)",
+    )
+    parser.add_argument("--image-size", type=int, help="px; default: dims.json beside EVA, or 448")
+    parser.add_argument("--eva-heads", type=int, help="default: dims.json, or channels / 88")
+    parser.add_argument("--eva-blocks", type=int, help="default: dims.json, or all but the last")
+    parser.add_argument(
+        "--sha256", type=Path, help="file of sha256sum lines that the inputs must agree with"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from serve_app.convert.convert import Options, convert
+    from serve_app.convert.downloads import Geometry, Paths
+    from serve_app.convert.report import fate_lines, summary_lines
+
+    paths = Paths(args.llama, args.eva, args.hubert, args.checkpoint)
+    options = Options(
+        dtype=args.dtype,
+        lora_alpha=args.lora_alpha,
+        lora_rank=args.lora_r,
+        keep_lora=args.keep_lora,
+        geometry=Geometry(args.image_size, args.eva_heads, args.eva_blocks),
+        trusted_sha256=_read_sums(args.sha256) if args.sha256 else frozenset(),
+    )
+    report = convert(paths, args.out, options)
+    for line in (*fate_lines(report.fates), "", *summary_lines(report.fates, report.about)):
+        print(line)
+    for problem in report.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if report.problems:
+        print(f"error: nothing was written; {len(report.problems)} problems", file=sys.stderr)
+        return 1
+    print(f"wrote {args.out}, sha256 {report.sha256}")
+    return 0
+
+
+def _read_sums(path: Path) -> frozenset[str]:
+    """The hashes of lines as sha256sum prints them."""
+    try:
+        hashes = frozenset(re.findall(r"^[0-9a-f]{64}(?= )", path.read_text(), re.MULTILINE))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--sha256 {path} cannot be read: {error}") from error
+    if not hashes:
+        raise ConfigurationError(f"--sha256 {path} holds no line as sha256sum prints them")
+    return hashes

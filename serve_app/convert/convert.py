@@ -1,0 +1,197 @@
+"""Converts the published downloads: plan everything, refuse, or write all of it and then its manifest."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from serve_app import __version__
+from serve_app.checkpoint import ADAPTER, TOKENIZER, hash_file, write_manifest
+from serve_app.convert.downloads import (
+    Downloads,
+    Geometry,
+    Paths,
+    derive_config,
+    open_downloads,
+)
+from serve_app.convert.plan import Fate, Output, Plan, make_plan
+from serve_app.convert.recipes import Lora, find_lora
+from serve_app.convert.roles import role_of
+from serve_app.convert.tokenizer_files import write_tokenizer_files
+from serve_app.convert.writer import write_safetensors
+from serve_app.errors import CheckpointError, ConfigurationError
+from serve_app.model.config import EmotionLlamaConfig
+from serve_app.tokenizer import Tokenizer
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+PUBLISHED_LORA_ALPHA = 16.0
+PUBLISHED_GEOMETRY = Geometry()
+INPUT_FILES = ("config.json", TOKENIZER)  # beside the tensors: what else is read of a folder
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user may choose."""
+
+    dtype: str = "fp16"
+    lora_alpha: float = PUBLISHED_LORA_ALPHA
+    lora_rank: int | None = None  # None: as the tensors have it
+    keep_lora: bool = False
+    geometry: Geometry = PUBLISHED_GEOMETRY
+    trusted_sha256: frozenset[str] = frozenset()  # of every input; none: any input will do
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of every tensor, and what it was made from."""
+
+    fates: list[Fate]
+    problems: list[str]
+    about: dict[str, Any]  # what the manifest says besides hashes
+    sha256: str | None  # of the result; None: not written
+
+
+def convert(paths: Paths, out: Path, options: Options) -> Report:
+    """Writes `out` only if nothing needed is missing; the report's problems say why otherwise.
+
+    A run that stops half-way leaves `out` absent; its `.part` folder is cleared by the next.
+
+    Raises:
+        CheckpointError: a download cannot be opened. ConfigurationError: `out` is there already.
+    """
+    if out.exists():
+        raise ConfigurationError(f"{out} exists already; remove it or name another folder")
+    downloads = open_downloads(paths)
+    config = derive_config(downloads, options.geometry, _dtype_name(options))
+    lora = find_lora(downloads.checkpoint, options.lora_alpha)
+    plan = make_plan(downloads, config, lora, options.keep_lora)
+    problems = [*plan.problems, *_tokenizer_problems(paths.llama, config)]
+    if lora and options.lora_rank not in (None, lora.rank):
+        problems.append(f"LoRA has rank {lora.rank} in {paths.checkpoint}, not {options.lora_rank}")
+    about = _about(downloads, config, options, lora)
+    problems += _untrusted(about["inputs"], options.trusted_sha256)
+    if problems:
+        return Report(plan.fates, problems, about, sha256=None)
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    _write(plan, config, lora, paths.llama / TOKENIZER, part, options)
+    manifest = write_manifest(part, about | {"tensors": _as_rows(plan.fates)})
+    part.rename(out)
+    return Report(plan.fates, problems, about, manifest["sha256"])
+
+
+def _write(
+    plan: Plan,
+    config: EmotionLlamaConfig,
+    lora: Lora | None,
+    tokenizer: Path,
+    out: Path,
+    options: Options,
+) -> None:
+    num_tensors = len(plan.outputs) + len(plan.adapter)
+    with tqdm(total=num_tensors, unit="tensor", desc="converting") as progress:
+        _write_shards(plan.outputs, out, DTYPES[options.dtype], progress)
+        if plan.adapter:
+            assert lora is not None
+            _write_adapter(plan.adapter, lora, out / ADAPTER, progress)
+    shutil.copyfile(tokenizer, out / TOKENIZER)
+    write_tokenizer_files(out)
+    config.save_pretrained(out)
+
+
+def _write_shards(
+    outputs: list[Output], out: Path, dtype: torch.dtype, progress: "tqdm[Any]"
+) -> None:
+    """One shard for each source file, so that each of those is gone through once."""
+    in_order = sorted(outputs, key=attrgetter("shard"))
+    shards = [list(group) for _, group in groupby(in_order, key=attrgetter("shard"))]
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        shapes = {output.recipe.target: output.shape for output in shard}
+        write_safetensors(out / name, shapes, dtype, _make(shard, progress))
+        places |= dict.fromkeys(shapes, name)
+    index = {"metadata": {}, "weight_map": places}
+    (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+
+
+def _write_adapter(outputs: list[Output], lora: Lora, out: Path, progress: "tqdm[Any]") -> None:
+    """In float32, as it was trained."""
+    out.mkdir()
+    shapes = {output.recipe.target: output.shape for output in outputs}
+    tensors = _make(outputs, progress)
+    write_safetensors(out / "adapter_model.safetensors", shapes, torch.float32, tensors)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "target_modules": sorted(lora.targets),
+        "bias": "none",
+    }
+    (out / "adapter_config.json").write_text(json.dumps(config, indent=1))
+
+
+def _make(outputs: list[Output], progress: "tqdm[Any]") -> Iterator[torch.Tensor]:
+    for output in outputs:
+        yield output.make()
+        progress.update()
+
+
+def _dtype_name(options: Options) -> str:
+    return str(DTYPES[options.dtype]).removeprefix("torch.")
+
+
+def _tokenizer_problems(llama: Path, config: EmotionLlamaConfig) -> list[str]:
+    path = llama / TOKENIZER
+    if not path.is_file():
+        return [f"{path} is missing"]
+    try:
+        num_pieces = Tokenizer(llama).num_pieces
+    except Exception as error:  # sentencepiece and protobuf share no base of errors
+        raise CheckpointError(f"{path} is no sentencepiece model: {error}") from error
+    vocab_size = config.text_config.vocab_size
+    if num_pieces == vocab_size:
+        return []
+    return [f"{path} has {num_pieces} pieces, but config.json has a vocab_size of {vocab_size}"]
+
+
+def _about(
+    downloads: Downloads, config: EmotionLlamaConfig, options: Options, lora: Lora | None
+) -> dict[str, Any]:
+    sources = (downloads.llama, downloads.eva, downloads.hubert, downloads.checkpoint)
+    files = [file.path for source in sources for file in source.files]
+    for folder in (downloads.paths.llama, downloads.paths.hubert):
+        files += [folder / name for name in INPUT_FILES if (folder / name).is_file()]
+    merged = None if lora is None else asdict(lora) | {"targets": sorted(lora.targets)}
+    return {
+        "converter": __version__,
+        "dtype": options.dtype,
+        "lora": merged and merged | {"merged": not options.keep_lora},
+        "vision": {
+            "image_size": config.image_size,
+            "num_blocks": config.vision_config.num_hidden_layers,
+            "num_heads": config.vision_config.num_attention_heads,
+        },
+        "role": role_of(downloads.paths.checkpoint),
+        "inputs": {str(path): hash_file(path) for path in files},
+    }
+
+
+def _untrusted(inputs: Mapping[str, str], trusted: frozenset[str]) -> Iterator[str]:
+    """The inputs that a list of known hashes does not vouch for."""
+    for path, digest in inputs.items() if trusted else ():
+        if digest not in trusted:
+            yield f"{path} has the sha256 {digest}, which is not among the trusted ones"
+
+
+def _as_rows(fates: list[Fate]) -> list[list[Any]]:
+    return [[f.file, f.tensor, list(f.shape), f.verdict, f.note] for f in fates]

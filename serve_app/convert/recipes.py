@@ -1,0 +1,199 @@
+"""How each tensor of the checkpoint is made from those of the downloads.
+
+What is done to them follows the original's code: minigpt_base.py (LoRA), eva_vit.py (position embedding, qkv
+bias), minigpt_v2.py (projections). `ln_vision` is in no download; the original leaves it at 1 and 0.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from serve_app.convert.downloads import Downloads, position_grid
+from serve_app.convert.sources import Source, SourceTensor
+
+LORA_PREFIX = "llama_model.base_model.model."
+LORA_TARGETS = frozenset(
+    {"q_proj", "v_proj"}
+)  # the original's; others are used where they are found
+LORA_KEY = re.compile(r"(.+\.(\w+))\.lora_([AB])(?:\.default)?\.weight$")
+
+PROJECTORS = {
+    "visual": "llama_proj",
+    "face": "feats_llama_proj1",
+    "temporal": "feats_llama_proj2",
+    "audio": "feats_llama_proj3",
+    "cls": "cls_tk_llama_proj",
+}
+EVA_NAMES = {
+    "embeddings.class_embedding": "cls_token",
+    "embeddings.position_embedding": "pos_embed",
+    "embeddings.patch_embedding.": "patch_embed.proj.",
+}
+EVA_BLOCK_NAMES = {
+    "self_attn.qkv.weight": "attn.qkv.weight",
+    "self_attn.projection.": "attn.proj.",
+    "layer_norm1.": "norm1.",
+    "layer_norm2.": "norm2.",
+    "mlp.": "mlp.",
+}
+# PyTorch's two forms of weight normalisation: magnitude and direction.
+WEIGHT_NORM_NAMES = {
+    "parametrizations.weight.original0": "weight_g",
+    "parametrizations.weight.original1": "weight_v",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A tensor of a download under any of these names."""
+
+    source: Source
+    names: tuple[str, ...]
+
+    def find(self) -> SourceTensor | None:
+        return next((self.source.tensors[n] for n in self.names if n in self.source.tensors), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """`make` gets the needed tensors in order; it must work on shapes alone (the meta device) too."""
+
+    target: str
+    needs: tuple[Need, ...]
+    make: Callable[..., Tensor]
+
+
+def unchanged(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """The adapter inside the checkpoint."""
+
+    rank: int
+    alpha: float
+    targets: frozenset[str]
+
+    @property
+    def scaling(self) -> float:
+        return self.alpha / self.rank
+
+    def merge(self, weight: Tensor, down: Tensor, up: Tensor) -> Tensor:
+        """W + alpha / r * B @ A, in float32."""
+        return weight.float() + self.scaling * (up.float() @ down.float())
+
+
+def recipe_for(
+    target: str, shape: tuple[int, ...], downloads: Downloads, lora: Lora | None
+) -> Recipe:
+    """The recipe of one tensor of the checkpoint.
+
+    Args:
+        lora: merged into LLaMA's weights; None leaves them as they are.
+    """
+    part, _, name = target.partition(".")
+    if part == "language_model":
+        return _llama(target, name, downloads, lora)
+    if part == "vision_tower":
+        return _eva(target, name, shape, downloads.eva)
+    if part == "audio_tower":
+        return _hubert(target, name, downloads.hubert)
+    assert part == "projectors", f"{target} is of no part that the downloads have"
+    projector, _, kind = name.partition(".")
+    names = (f"{PROJECTORS[projector]}.{kind}",)
+    return Recipe(target, (Need(downloads.checkpoint, names),), unchanged)
+
+
+def adapter_recipes(
+    shapes: dict[str, tuple[int, ...]], downloads: Downloads, lora: Lora
+) -> Iterator[tuple[Recipe, tuple[int, ...]]]:
+    """The tensors of a PEFT adapter over the checkpoint's LLaMA, with their shapes."""
+    for target, (num_rows, *rest) in shapes.items():
+        if not target.startswith("language_model.") or not is_adapted(target, lora):
+            continue
+        down, up = lora_needs(target.removeprefix("language_model."), downloads.checkpoint)
+        module = f"base_model.model.{target.removesuffix('.weight')}"
+        yield Recipe(f"{module}.lora_A.weight", (down,), unchanged), (lora.rank, *rest)
+        yield Recipe(f"{module}.lora_B.weight", (up,), unchanged), (num_rows, lora.rank)
+
+
+def _llama(target: str, name: str, downloads: Downloads, lora: Lora | None) -> Recipe:
+    base = Need(downloads.llama, (name,))
+    if lora is None or not is_adapted(name, lora):
+        return Recipe(target, (base,), unchanged)
+    return Recipe(target, (base, *lora_needs(name, downloads.checkpoint)), lora.merge)
+
+
+def is_adapted(name: str, lora: Lora) -> bool:
+    """Whether LoRA changes this tensor of LLaMA."""
+    return name.endswith(".weight") and name.split(".")[-2] in lora.targets
+
+
+def lora_needs(name: str, checkpoint: Source) -> tuple[Need, Need]:
+    """A and B of one weight of LLaMA, under PEFT's old names and its new ones."""
+    module = LORA_PREFIX + name.removesuffix(".weight")
+    down, up = (
+        Need(checkpoint, (f"{module}.lora_{kind}.weight", f"{module}.lora_{kind}.default.weight"))
+        for kind in "AB"
+    )
+    return down, up
+
+
+def _eva(target: str, name: str, shape: tuple[int, ...], eva: Source) -> Recipe:
+    if name.startswith("post_layernorm."):
+        value = 1.0 if name.endswith("weight") else 0.0
+        return Recipe(target, (), lambda: torch.full(shape, value))
+    if name == "embeddings.position_embedding":
+        return Recipe(
+            target, (Need(eva, ("pos_embed",)),), lambda rows: resize_positions(rows, shape[1])
+        )
+    block = re.match(r"encoder\.layers\.(\d+)\.(.+)", name)
+    if block is None:
+        return Recipe(target, (Need(eva, (_rename(name, EVA_NAMES),)),), unchanged)
+    prefix, inner = f"blocks.{block[1]}.", block[2]
+    if inner == "self_attn.qkv.bias":
+        needs = tuple(Need(eva, (f"{prefix}attn.{kind}_bias",)) for kind in "qv")
+        return Recipe(target, needs, join_qkv_bias)
+    return Recipe(target, (Need(eva, (prefix + _rename(inner, EVA_BLOCK_NAMES),)),), unchanged)
+
+
+def _hubert(target: str, name: str, hubert: Source) -> Recipe:
+    names = (name, _rename(name, WEIGHT_NORM_NAMES))
+    return Recipe(
+        target, (Need(hubert, (*names, *(f"hubert.{name}" for name in names))),), unchanged
+    )
+
+
+def _rename(name: str, table: dict[str, str]) -> str:
+    for new, old in table.items():
+        if new in name:
+            return name.replace(new, old)
+    return name
+
+
+def join_qkv_bias(q_bias: Tensor, v_bias: Tensor) -> Tensor:
+    """EVA's keys have no bias."""
+    return torch.cat([q_bias, torch.zeros_like(v_bias), v_bias])
+
+
+def resize_positions(rows: Tensor, num_positions: int) -> Tensor:
+    """(1, 1 + n * n, width) -> (1, num_positions, width), bicubic; the row of cls stays."""
+    old, new = position_grid(rows.shape[1]), position_grid(num_positions)
+    if old == new:
+        return rows
+    grid = rows[:, 1:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    return torch.cat([rows[:, :1].float(), resized.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+def find_lora(checkpoint: Source, alpha: float) -> Lora | None:
+    """Rank and targets, from the names and shapes in the checkpoint; None where it has no LoRA at all."""
+    found = [(LORA_KEY.match(name), tensor) for name, tensor in checkpoint.tensors.items()]
+    ranks = [tensor.shape[0] for key, tensor in found if key and key[3] == "A"]
+    modules = {key[2] for key, _ in found if key}
+    return Lora(ranks[0], alpha, LORA_TARGETS | modules) if ranks else None

@@ -1,0 +1,178 @@
+"""Tensor files as users have them, read tensor by tensor; pickled code is never run."""
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from serve_app.checkpoint import read_tensor_header
+from serve_app.errors import CheckpointError
+
+WRAPPERS = ("model", "state_dict", "module")  # keys under which training scripts save the tensors
+SHARD_PATTERNS = ("*.safetensors", "pytorch_model*.bin")  # the first kind found is used
+
+
+class TensorFile(Protocol):
+    """One file of named tensors."""
+
+    path: Path
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of every tensor in it."""
+
+    @property
+    def leftovers(self) -> Mapping[str, str]:
+        """What else the file holds, and why it is of no use here."""
+
+    def read(self, name: str) -> torch.Tensor:
+        """On the CPU, in the file's own precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTensor:
+    """A tensor that is somewhere in the downloads."""
+
+    file: TensorFile
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.file.shapes[self.name]
+
+    def read(self) -> torch.Tensor:
+        return self.file.read(self.name)
+
+    def __str__(self) -> str:
+        return f"{self.name} {list(self.shape)} in {self.file.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The tensors of one download, over all of its files."""
+
+    files: tuple[TensorFile, ...]
+    tensors: Mapping[str, SourceTensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        tensors: dict[str, SourceTensor] = {}
+        for file in self.files:
+            for name in file.shapes:
+                if name in tensors:
+                    raise CheckpointError(
+                        f"{name} is both in {tensors[name].file.path} and in {file.path}"
+                    )
+                tensors[name] = SourceTensor(file, name)
+        object.__setattr__(self, "tensors", tensors)
+
+    def where(self) -> str:
+        """The place a missing tensor should have been in."""
+        paths = [file.path for file in self.files]
+        return str(paths[0] if len(paths) == 1 else paths[0].parent)
+
+
+def open_file(path: Path) -> Source:
+    """Raises CheckpointError: no such file, damaged, or a pickle that holds more than tensors."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist, or is not a file")
+    file = SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+    return Source((file,))
+
+
+def open_directory(directory: Path) -> Source:
+    """All shards of a Hugging-Face directory; safetensors where it has both kinds.
+
+    Raises:
+        CheckpointError: nothing there, or a shard that its index names is missing.
+    """
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory} does not exist, or is not a folder")
+    found = (sorted(directory.glob(pattern)) for pattern in SHARD_PATTERNS)
+    paths = next((paths for paths in found if paths), [])
+    if not paths:
+        raise CheckpointError(f"{directory} holds no {' and no '.join(SHARD_PATTERNS)}")
+    for index in directory.glob(f"*{paths[0].suffix}.index.json"):
+        listed = {directory / name for name in read_json(index)["weight_map"].values()}
+        for path in sorted(listed - set(paths)):
+            raise CheckpointError(f"{path} does not exist, but {index} lists it")
+    return Source(tuple(source for path in paths for source in open_file(path).files))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises CheckpointError: absent, or not a JSON object."""
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no JSON object")
+    return content
+
+
+class SafetensorsFile:
+    """Holds no code by design; its header is checked against its size first."""
+
+    leftovers: Mapping[str, str] = {}
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.shapes = read_tensor_header(path)
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+
+    def read(self, name: str) -> torch.Tensor:
+        with safe_open(self.path, framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(name)
+            return tensor
+
+
+class TorchFile:
+    """A .pth, .pt or .bin file: tensors memory-mapped where the format allows, code refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = _load(path)
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path} holds a {type(content).__name__}, not named tensors")
+        wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
+        tensors = content if wrapper is None else content[wrapper]
+        self._tensors = {
+            name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)
+        }
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+        self.leftovers = {
+            str(key): "not a tensor: state of the training run"
+            for key in content
+            if key != wrapper and (wrapper is not None or key not in self._tensors)
+        }
+
+    def read(self, name: str) -> torch.Tensor:
+        return self._tensors[name]
+
+
+def _load(path: Path) -> Any:
+    is_zip = zipfile.is_zipfile(path)
+    try:
+        # Files of before PyTorch 1.6 cannot be mapped and are read whole.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        holds = f"it names {named.group(1)}" if named else "it is damaged, or truncated"
+        raise CheckpointError(
+            f"{path} is not a file of tensors alone: {holds}; not loaded"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is truncated or damaged: {first_line}") from error

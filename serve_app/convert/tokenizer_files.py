@@ -1,0 +1,17 @@
+"""The tokenizer files that vLLM reads, made of sentencepiece's file, which we encode with."""
+
+from pathlib import Path
+
+from transformers import AddedToken, LlamaTokenizer
+
+CLIP_MARKER = "<VideoHere>"
+
+
+def write_tokenizer_files(directory: Path) -> None:
+    """Beside tokenizer.model: the same for vLLM, with the clip marker as the first id past its pieces."""
+    tokenizer = LlamaTokenizer.from_pretrained(
+        directory,
+        extra_special_tokens=[AddedToken(CLIP_MARKER, normalized=False, special=True)],
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.save_pretrained(directory)
