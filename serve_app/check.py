@@ -1,13 +1,49 @@
 """A model directory against the architecture its config describes: tensor by tensor, by name and shape."""
 
+import json
 from pathlib import Path
 
 from transformers import PretrainedConfig
 
-from serve_app.checkpoint import read_tensor_header
+from serve_app.checkpoint import (
+    ADAPTER,
+    Checkpoint,
+    combine_hashes,
+    compare_with_manifest,
+    hash_files,
+    read_image_size,
+    read_tensor_header,
+)
 from serve_app.errors import CheckpointError
 from serve_app.model.config import EmotionLlamaConfig
-from serve_app.model.weights import tensor_shapes
+from serve_app.model.weights import adapter_shapes, tensor_shapes
+
+
+def open_checkpoint(directory: Path) -> Checkpoint:
+    """Reads every byte of a model directory once.
+
+    Raises:
+        CheckpointError: names every file and every tensor at fault.
+    """
+    image_size = read_image_size(directory)
+    hashes = hash_files(directory)
+    problems = find_problems(directory, hashes)
+    if problems:
+        raise CheckpointError("; ".join(problems))
+    directory = directory.resolve()
+    adapter = directory / ADAPTER
+    return Checkpoint(
+        directory, image_size, combine_hashes(hashes), adapter if adapter.is_dir() else None
+    )
+
+
+def find_problems(directory: Path, hashes: dict[str, str]) -> list[str]:
+    """Why a directory with these hashes cannot be used, by its manifest and by its tensors."""
+    problems = compare_with_manifest(directory, hashes)
+    try:
+        return problems + check_tensors(directory)
+    except CheckpointError as error:
+        return [*problems, error.message]
 
 
 def check_tensors(directory: Path) -> list[str]:
@@ -35,14 +71,30 @@ def check_tensors(directory: Path) -> list[str]:
         for name, shape in expected.items()
         if name not in found
     ]
-    return problems
+    return problems + check_adapter(directory / ADAPTER, expected)
 
 
-def require_tensors(directory: Path) -> None:
-    """Raises CheckpointError: names every tensor that `check_tensors` finds at fault."""
-    problems = check_tensors(directory)
-    if problems:
-        raise CheckpointError("; ".join(problems))
+def check_adapter(directory: Path, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """The same for the adapter of a checkpoint that was converted without merging it.
+
+    Args:
+        shapes: of the checkpoint's own tensors.
+    """
+    if not directory.is_dir():
+        return []
+    path = directory / "adapter_model.safetensors"
+    try:
+        config = json.loads((directory / "adapter_config.json").read_text())
+        rank, targets = int(config["r"]), frozenset(config["target_modules"])
+        found = read_tensor_header(path)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{directory} holds no usable adapter: {error!r}") from error
+    expected = adapter_shapes(shapes, rank, targets)
+    return [
+        f"{name} in {path} has the shape {found.get(name)}; needed is {expected.get(name)}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
 
 
 def _config(directory: Path) -> PretrainedConfig:

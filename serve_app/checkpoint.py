@@ -22,7 +22,7 @@ NUM_HASH_THREADS = 4  # hashing one file after the other is slower than a disk
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model directory whose files are the ones that its manifest lists."""
+    """A model directory that can be used; `check.open_checkpoint` makes sure of that."""
 
     directory: Path
     image_size: int  # pixels; height = width of the frame the model takes
@@ -53,26 +53,6 @@ def read_image_size(directory: Path) -> int:
     if not (directory / TOKENIZER).is_file():
         raise CheckpointError(f"{directory} holds no {TOKENIZER}")
     return int(config["vision_config"]["image_size"])
-
-
-def read_checkpoint(directory: Path) -> Checkpoint:
-    """Reads every byte of a model directory once.
-
-    Raises:
-        CheckpointError: it cannot be used, or a file is not what the manifest says it is.
-    """
-    image_size = read_image_size(directory)
-    hashes = hash_files(directory)
-    problems = compare_with_manifest(directory, hashes)
-    if problems:
-        raise CheckpointError("; ".join(problems))
-    adapter = directory.resolve() / ADAPTER
-    return Checkpoint(
-        directory.resolve(),
-        image_size,
-        combine_hashes(hashes),
-        adapter if adapter.is_dir() else None,
-    )
 
 
 def hash_files(directory: Path) -> dict[str, str]:

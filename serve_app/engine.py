@@ -33,9 +33,6 @@ class Engine:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        from serve_app.check import require_tensors
-
-        require_tensors(checkpoint.directory)
         self._checkpoint = checkpoint
         self._tokenizer = Tokenizer(checkpoint.directory)
         self._lora = _lora_request(checkpoint)

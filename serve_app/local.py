@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from serve_app.checkpoint import read_checkpoint
+from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
 from serve_app.media.pool import DecodePool
 from serve_app.settings import EngineSettings, MediaSettings
@@ -19,7 +19,7 @@ class LocalPipeline:
     """A decode pool feeding an engine. Create it inside a running event loop; close it when done."""
 
     def __init__(self, model: Path, media: MediaSettings, engine: EngineSettings) -> None:
-        checkpoint = read_checkpoint(model)
+        checkpoint = open_checkpoint(model)
         self._pool = DecodePool(media, checkpoint.image_size)
         self._engine = Engine(checkpoint, engine)
 

@@ -8,11 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from serve_app.checkpoint import read_image_size
+from serve_app.checkpoint import (
+    compare_with_manifest,
+    hash_files,
+    read_image_size,
+    read_manifest,
+)
 from serve_app.errors import ConfigurationError, NotReadyError
 from serve_app.serve_config import app_settings
 
@@ -34,7 +40,7 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
         NotReadyError: a deployment failed, or did not become ready in time.
     """
     host, port = config.http_options.host, config.http_options.port
-    read_image_size(app_settings(config).model)  # the replicas hash it; here it need only exist
+    _check_model(app_settings(config).model)
     _check_port(host, port)
     _prepare_environment()
     import ray
@@ -66,6 +72,17 @@ def _prepare_environment() -> None:
     # (docs/performance.md). Nothing of ours blocks a loop once it serves.
     os.environ.setdefault("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "0")
     os.environ.setdefault("RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP", "0")
+
+
+def _check_model(directory: Path) -> None:
+    """Before anything is started: a replica would fail three times, and tell with a traceback."""
+    read_image_size(directory)
+    if read_manifest(directory) and not compare_with_manifest(directory, hash_files(directory)):
+        return
+    # Only here: it imports torch, to say which tensors are at fault, or to judge by them alone.
+    from serve_app.check import open_checkpoint
+
+    open_checkpoint(directory)
 
 
 def _check_port(host: str, port: int) -> None:

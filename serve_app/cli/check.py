@@ -13,10 +13,9 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from serve_app.check import check_tensors
+    from serve_app.check import find_problems
     from serve_app.checkpoint import (
         combine_hashes,
-        compare_with_manifest,
         hash_files,
         read_image_size,
         read_manifest,
@@ -26,10 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     read_image_size(args.directory)
     hashes = hash_files(args.directory)
-    problems = [
-        *check_tensors(args.directory),
-        *compare_with_manifest(args.directory, hashes),
-    ]
+    problems = find_problems(args.directory, hashes)
     manifest = read_manifest(args.directory)
     if manifest is None:
         print(f"{args.directory} has no manifest: what it was made from cannot be told")

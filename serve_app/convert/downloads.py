@@ -11,10 +11,12 @@ from serve_app.convert.sources import Source, open_directory, open_file, read_js
 from serve_app.errors import CheckpointError
 from serve_app.model import ARCHITECTURE
 from serve_app.model.config import EmotionLlamaConfig
+from serve_app.types import SAMPLE_RATE
 
 IMAGE_SIZE = 448  # px; the original's demo.yaml
 EVA_NUM_BLOCKS = 39  # eva_vit.py's create_eva_vit_g builds 39; its file holds 40
 EVA_HEAD_WIDTH = 88  # ditto: num_heads = 1408 // 88
+FEATURE_EXTRACTOR = {"do_normalize": True, "sampling_rate": SAMPLE_RATE}
 DIMS_FILE = "dims.json"  # beside the EVA file: {"img", "vit_heads", "vit_depth"} where they differ from these
 
 
@@ -62,6 +64,7 @@ def open_downloads(paths: Paths) -> Downloads:
 def derive_config(downloads: Downloads, geometry: Geometry, dtype: str) -> EmotionLlamaConfig:
     """Raises CheckpointError: a tensor that tells a dimension is missing, or the geometry is unknown."""
     vision = _vision_config(downloads, geometry)
+    _check_feature_extractor(downloads.paths.hubert)
     checkpoint = downloads.checkpoint
     return EmotionLlamaConfig(
         architectures=[ARCHITECTURE],
@@ -90,6 +93,19 @@ def _json_config(directory: Path, model_type: str) -> dict[str, Any]:
         )
     # Each part is saved in the checkpoint's precision, not in its download's.
     return {key: value for key, value in config.items() if key not in ("torch_dtype", "dtype")}
+
+
+def _check_feature_extractor(directory: Path) -> None:
+    """The plugin normalises a waveform itself; a HuBERT that expects anything else is another model."""
+    path = directory / "preprocessor_config.json"
+    if not path.is_file():
+        return
+    config = read_json(path)
+    for key, expected in FEATURE_EXTRACTOR.items():
+        if config.get(key, expected) != expected:
+            raise CheckpointError(
+                f"{path} has {key} {config[key]!r}; only {expected!r} can be served"
+            )
 
 
 def _vision_config(downloads: Downloads, geometry: Geometry) -> Blip2VisionConfig:

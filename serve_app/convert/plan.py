@@ -12,12 +12,12 @@ from serve_app.convert.recipes import (
     LORA_KEY,
     Lora,
     Recipe,
-    adapter_recipes,
+    adapter_recipe,
     recipe_for,
 )
 from serve_app.convert.sources import Source, SourceTensor
 from serve_app.model.config import EmotionLlamaConfig
-from serve_app.model.weights import tensor_shapes
+from serve_app.model.weights import adapter_shapes, tensor_shapes
 
 # Why a tensor is of no use, by its name; sources: docs/fidelity.md.
 IGNORED = {
@@ -71,14 +71,15 @@ def make_plan(
     shapes = tensor_shapes(config)
     merged = None if keep_lora else lora
     wanted = [(recipe_for(n, s, downloads, merged), s) for n, s in shapes.items()]
-    adapter = list(adapter_recipes(shapes, downloads, lora)) if lora and keep_lora else []
+    adapter = adapter_shapes(shapes, lora.rank, lora.targets) if lora and keep_lora else {}
+    adapter_wanted = [(adapter_recipe(n, downloads), s) for n, s in adapter.items()]
 
     fates: list[Fate] = []
     problems: list[str] = []
     if lora is None:
         problems.append(f"no lora_A and no lora_B is in {downloads.checkpoint.where()}")
     outputs = list(_resolve(wanted, fates, problems))
-    adapter_outputs = list(_resolve(adapter, fates, problems))
+    adapter_outputs = list(_resolve(adapter_wanted, fates, problems))
     used = {(str(f.file), f.tensor) for f in fates if f.verdict == "used"}
     for source in (downloads.llama, downloads.eva, downloads.hubert, downloads.checkpoint):
         leftovers = [t for t in source.tensors.values() if (str(t.file.path), t.name) not in used]

@@ -5,7 +5,7 @@ bias), minigpt_v2.py (projections). `ln_vision` is in no download; the original 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from serve_app.convert.downloads import Downloads, position_grid
 from serve_app.convert.sources import Source, SourceTensor
+from serve_app.model.weights import is_adapted
 
 LORA_PREFIX = "llama_model.base_model.model."
 LORA_TARGETS = frozenset(
@@ -109,39 +110,25 @@ def recipe_for(
     return Recipe(target, (Need(downloads.checkpoint, names),), unchanged)
 
 
-def adapter_recipes(
-    shapes: dict[str, tuple[int, ...]], downloads: Downloads, lora: Lora
-) -> Iterator[tuple[Recipe, tuple[int, ...]]]:
-    """The tensors of a PEFT adapter over the checkpoint's LLaMA, with their shapes."""
-    for target, (num_rows, *rest) in shapes.items():
-        if not target.startswith("language_model.") or not is_adapted(target, lora):
-            continue
-        down, up = lora_needs(target.removeprefix("language_model."), downloads.checkpoint)
-        module = f"base_model.model.{target.removesuffix('.weight')}"
-        yield Recipe(f"{module}.lora_A.weight", (down,), unchanged), (lora.rank, *rest)
-        yield Recipe(f"{module}.lora_B.weight", (up,), unchanged), (num_rows, lora.rank)
+def adapter_recipe(target: str, downloads: Downloads) -> Recipe:
+    """The recipe of one tensor of a PEFT adapter over the checkpoint's LLaMA."""
+    name = target.removeprefix("base_model.model.language_model.")
+    return Recipe(target, (_lora_need(name, downloads.checkpoint),), unchanged)
 
 
 def _llama(target: str, name: str, downloads: Downloads, lora: Lora | None) -> Recipe:
     base = Need(downloads.llama, (name,))
-    if lora is None or not is_adapted(name, lora):
+    if lora is None or not is_adapted(target, lora.targets):
         return Recipe(target, (base,), unchanged)
-    return Recipe(target, (base, *lora_needs(name, downloads.checkpoint)), lora.merge)
+    module = name.removesuffix(".weight")
+    down, up = (_lora_need(f"{module}.lora_{k}.weight", downloads.checkpoint) for k in "AB")
+    return Recipe(target, (base, down, up), lora.merge)
 
 
-def is_adapted(name: str, lora: Lora) -> bool:
-    """Whether LoRA changes this tensor of LLaMA."""
-    return name.endswith(".weight") and name.split(".")[-2] in lora.targets
-
-
-def lora_needs(name: str, checkpoint: Source) -> tuple[Need, Need]:
-    """A and B of one weight of LLaMA, under PEFT's old names and its new ones."""
-    module = LORA_PREFIX + name.removesuffix(".weight")
-    down, up = (
-        Need(checkpoint, (f"{module}.lora_{kind}.weight", f"{module}.lora_{kind}.default.weight"))
-        for kind in "AB"
-    )
-    return down, up
+def _lora_need(name: str, checkpoint: Source) -> Need:
+    """A or B of one weight of LLaMA, under PEFT's old name and its new one."""
+    old = LORA_PREFIX + name
+    return Need(checkpoint, (old, f"{old.removesuffix('.weight')}.default.weight"))
 
 
 def _eva(target: str, name: str, shape: tuple[int, ...], eva: Source) -> Recipe:

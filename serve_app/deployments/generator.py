@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from serve_app.checkpoint import read_checkpoint
+from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
 from serve_app.settings import EngineSettings
 from serve_app.types import Answer, Clip, PromptOptions, Sampling
@@ -13,7 +13,7 @@ class Generator:
 
     # async: AsyncLLM wants to be created inside the replica's event loop, and Serve awaits it.
     async def __init__(self, model: Path, settings: EngineSettings) -> None:  # type: ignore[misc]
-        self._engine = Engine(read_checkpoint(model), settings)
+        self._engine = Engine(open_checkpoint(model), settings)
 
     async def answer(
         self,

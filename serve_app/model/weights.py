@@ -7,6 +7,8 @@ face_tower.*, temporal_tower.*                           optional, as their tran
 projectors.{visual,face,temporal,audio,cls}.{weight,bias}
 """
 
+from collections.abc import Set
+
 import torch
 from torch import nn
 from transformers import AutoModel, Blip2VisionModel, HubertModel, LlamaForCausalLM
@@ -38,3 +40,29 @@ def tensor_shapes(config: EmotionLlamaConfig) -> dict[str, tuple[int, ...]]:
         for prefix, module in modules.items()
         for name, tensor in module.state_dict().items()
     }
+
+
+def is_adapted(name: str, modules: Set[str]) -> bool:
+    """Whether an adapter over these modules of LLaMA ("q_proj", ...) changes this tensor."""
+    return (
+        name.startswith("language_model.")
+        and name.endswith(".weight")
+        and name.split(".")[-2] in modules
+    )
+
+
+def adapter_shapes(
+    shapes: dict[str, tuple[int, ...]], rank: int, modules: Set[str]
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a LoRA adapter over LLaMA's linear layers, in PEFT's form.
+
+    Args:
+        shapes: of the checkpoint's own tensors, each (width_out, width_in).
+    """
+    adapter: dict[str, tuple[int, ...]] = {}
+    for name, shape in shapes.items():
+        if is_adapted(name, modules):
+            module = f"base_model.model.{name.removesuffix('.weight')}"
+            adapter[f"{module}.lora_A.weight"] = (rank, shape[1])
+            adapter[f"{module}.lora_B.weight"] = (shape[0], rank)
+    return adapter

@@ -9,10 +9,10 @@ import pytest
 import torch
 from parity.downloads import Downloads, write_downloads
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from serve_app.check import check_tensors
-from serve_app.checkpoint import read_checkpoint, read_manifest
+from serve_app.check import check_tensors, open_checkpoint
+from serve_app.checkpoint import read_manifest
 from serve_app.convert.convert import Options, Report
 from serve_app.errors import ConfigurationError
 
@@ -32,7 +32,7 @@ def test_a_converted_directory_is_complete(
     report = convert_to(downloads)
     assert report.problems == []
     assert check_tensors(tmp_path / "out") == []
-    checkpoint = read_checkpoint(tmp_path / "out")
+    checkpoint = open_checkpoint(tmp_path / "out")
     assert checkpoint.sha256 == report.sha256
     assert checkpoint.image_size == 448
     assert not (tmp_path / "out.part").exists()
@@ -78,7 +78,7 @@ def test_kept_lora_is_an_adapter_beside_the_plain_weights(
 ) -> None:
     report = convert_to(downloads, options=Options(dtype="fp32", keep_lora=True, lora_alpha=4))
     assert report.problems == []
-    checkpoint = read_checkpoint(tmp_path / "out")
+    checkpoint = open_checkpoint(tmp_path / "out")
     assert checkpoint.adapter is not None
     assert check_tensors(tmp_path / "out") == []
     base = load(downloads.llama)[f"{Q_PROJ}.weight"].float()
@@ -90,6 +90,11 @@ def test_kept_lora_is_an_adapter_beside_the_plain_weights(
     config = json.loads((checkpoint.adapter / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (8, 4)
     assert config["target_modules"] == ["q_proj", "v_proj"]
+    lost = adapter.pop(name)
+    save_file(adapter, checkpoint.adapter / "adapter_model.safetensors")
+    (problem,) = check_tensors(tmp_path / "out")
+    assert problem.startswith(f"{name} in {checkpoint.adapter}")
+    assert problem.endswith(f"has the shape None; needed is {tuple(lost.shape)}")
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,16 @@ def test_a_llama_with_fewer_layers_is_named(downloads: Downloads, convert_to: Co
     assert any("layers.2.self_attn.q_proj.lora_A" in p and "2 layers" in p for p in problems)
 
 
+@pytest.mark.parametrize(("key", "value"), [("do_normalize", False), ("sampling_rate", 8000)])
+def test_a_hubert_that_hears_otherwise_is_refused(
+    downloads: Downloads, convert_to: Convert, key: str, value: object
+) -> None:
+    file = downloads.hubert / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(CheckpointError, match=f"preprocessor_config.json has {key} {value!r}"):
+        convert_to(downloads)
+
+
 def test_a_tokenizer_of_another_size_is_named(downloads: Downloads, convert_to: Convert) -> None:
     edit_config(downloads.llama, vocab_size=500)
     problems = "\n".join(convert_to(downloads).problems)

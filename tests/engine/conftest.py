@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from serve_app.checkpoint import read_checkpoint
+from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
 from serve_app.media.decode import decode_clip
 from serve_app.settings import EngineSettings, MediaSettings
@@ -28,7 +28,7 @@ async def engine(tiny_checkpoint: Path) -> AsyncIterator[Engine]:
         max_num_seqs=32,
         extra_args={"enable_mm_processor_stats": True},
     )
-    engine = Engine(read_checkpoint(tiny_checkpoint), settings)
+    engine = Engine(open_checkpoint(tiny_checkpoint), settings)
     yield engine
     engine.shutdown()
 

@@ -4,7 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from serve_app.cli import main
 from serve_app.engine import Engine
 from serve_app.media.decode import decode_clip
 from serve_app.settings import MediaSettings
@@ -36,3 +40,54 @@ async def test_it_prints_what_the_engine_answers(
     # A list where ours is a tuple: JSON has no other.
     assert printed["provenance"] == json.loads(json.dumps(answer.provenance))
     assert printed["provenance"]["frame_time_s"] > 0
+
+
+def test_many_requests_are_answered_in_order_with_errors_as_objects(
+    tiny_checkpoint: Path, clip_files: list[Path], tmp_path: Path
+) -> None:
+    prepared, features = tmp_path / "clip.npz", tmp_path / "features.npz"
+    assert main(["preprocess", str(clip_files[0]), "--out", str(prepared)]) == 0
+    np.savez(features, video_features=np.ones((3, 64), np.float32))
+    short = {"temperature": 0, "max-tokens": 8}
+    lines: list[Any] = [
+        {"clip": str(clip_files[0]), "question": QUESTION, "max_tokens": 4},
+        {"clip": str(prepared), "question": QUESTION, **short},
+        {"clip": str(clip_files[0]), "question": QUESTION, **short},
+        {"clip": str(clip_files[0]), "question": QUESTION, "features": str(features), **short},
+        {"clip": str(clip_files[0]), "question": QUESTION, "layout": "training", **short},
+        {"clip": "/none.mp4", "question": QUESTION},
+        {"clip": str(clip_files[0])},
+        {"clip": str(clip_files[0]), "question": "?", "colour": "red"},
+        {"clip": str(clip_files[0]), "question": "?", "tokenization": "5.0"},
+        {"clip": str(clip_files[0]), "question": "<VideoHere>"},
+        {"clip": str(clip_files[0]), "question": "a " * 3000},
+        ["no object"],
+    ]
+    file = tmp_path / "requests.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)) + "\n\nno JSON\n")
+    command = [sys.executable, "-m", "serve_app.cli", "ask", "--requests", str(file)]
+    options = ["--model", str(tiny_checkpoint), "--parity", "reference", "--temperature", "0"]
+    run = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert run.returncode == 3, run.stderr[-2000:]
+    assert "8 of 13 requests failed" in run.stderr
+    answers = [json.loads(line) for line in run.stdout.splitlines()]
+    few, from_npz, from_mp4, with_features, training = answers[:5]
+    assert [len(a["token_ids"]) for a in answers[:5]] == [4, 8, 8, 8, 8]
+    assert few["provenance"]["parity"] == "reference"
+    # The npz holds the clean waveform, which differs from the original's; its frame does not.
+    assert from_npz["provenance"]["audio_mode"] is None
+    assert from_mp4["provenance"]["audio_mode"] == "reference"
+    assert from_npz["prompt_token_ids"] == from_mp4["prompt_token_ids"]
+    assert len(with_features["provenance"]["features"]) == 3
+    assert with_features["provenance"]["zeroed"] == []
+    assert training["prompt_token_ids"].count(0) == 260
+    assert [error["error_code"] for error in answers[5:]] == [
+        *("clip_not_found", "invalid_request", "invalid_request", "invalid_request"),
+        *("invalid_request", "question_too_long", "invalid_request", "invalid_request"),
+    ]
+    assert {"error", "code", "details", "error_code"} == answers[5].keys()
+    assert answers[5]["code"] == 404
+    assert "['colour']" in answers[7]["details"]
+    assert "tokenization" in answers[8]["details"]
+    assert "<VideoHere>" in answers[9]["details"]
+    assert "at most 2048" in answers[10]["details"]

@@ -9,12 +9,12 @@ import psutil
 HOLD_AN_ENGINE = """
 import asyncio, sys
 from pathlib import Path
-from serve_app.checkpoint import read_checkpoint
+from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
 from serve_app.settings import EngineSettings
 
 async def main():
-    engine = Engine(read_checkpoint(Path(sys.argv[1])), EngineSettings(dtype="float32"))
+    engine = Engine(open_checkpoint(Path(sys.argv[1])), EngineSettings(dtype="float32"))
     print("UP", flush=True)
     await asyncio.sleep(600)
 

@@ -8,7 +8,7 @@ import pytest_asyncio
 from parity.downloads import Downloads, write_downloads
 from parity.original import Original
 
-from serve_app.checkpoint import read_checkpoint
+from serve_app.check import open_checkpoint
 from serve_app.convert.convert import Options, convert
 from serve_app.convert.downloads import Paths
 from serve_app.engine import Engine
@@ -43,7 +43,7 @@ def _convert(downloads: Downloads, out: Path, keep_lora: bool) -> Path:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def merged_engine(converted: Path) -> AsyncIterator[Engine]:
-    engine = Engine(read_checkpoint(converted), EngineSettings(max_model_len=1024))
+    engine = Engine(open_checkpoint(converted), EngineSettings(max_model_len=1024))
     yield engine
     engine.shutdown()
 

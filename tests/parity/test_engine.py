@@ -21,7 +21,7 @@ from parity.original import (
     serving_answer,
 )
 
-from serve_app.checkpoint import read_checkpoint
+from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
 from serve_app.media.decode import content_sha256
 from serve_app.settings import EngineSettings
@@ -153,7 +153,7 @@ async def test_the_penalty_changes_answers(merged_engine: Engine, cases: list[Ca
 async def test_an_adapter_gives_the_tokens_of_merged_weights(
     converted_with_adapter: Path, originals: dict[str, Original], cases: list[Case]
 ) -> None:
-    engine = Engine(read_checkpoint(converted_with_adapter), EngineSettings(max_model_len=1024))
+    engine = Engine(open_checkpoint(converted_with_adapter), EngineSettings(max_model_len=1024))
     try:
         for case in cases[::9]:
             answer = await case.ask(engine)

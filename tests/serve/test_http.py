@@ -63,6 +63,32 @@ def test_the_answer_can_say_how_it_came_about(http: httpx.Client, clip_files: li
     assert len(provenance["model_sha256"]) == len(provenance["clip_sha256"]) == 64
 
 
+async def test_parity_is_asked_for_by_request(
+    server_url: str, http: httpx.Client, clip_files: list[Path]
+) -> None:
+    chosen = {"parity": "reference", "layout": "evaluation", "tokenization": "4.35"}
+    feature = {"features": {"face_feature": [40.0, -40.0] * 32}}
+    asked = body(clip_files[2], details=True)
+    plain, parity, featured = (
+        response.json()["details"]
+        for response in await post_all(server_url, [asked, asked | chosen, asked | feature])
+    )
+    named = ("parity", "prompt_layout", "tokenization", "audio_mode")
+    assert [plain["provenance"][n] for n in named] == ["default", "chat", "4.30", "clean"]
+    assert [parity["provenance"][n] for n in named] == [
+        *("reference", "evaluation", "4.35", "reference")
+    ]
+    assert featured["provenance"]["zeroed"] == ["temporal_feature"]
+    assert featured["provenance"]["features"] == ["face_feature"]
+    assert parity["prompt_token_ids"] != plain["prompt_token_ids"]
+    penalised = http.post("/process_video", json=asked | {"repetition_penalty": 4}).json()
+    assert len(set(penalised["details"]["token_ids"])) > len(set(plain["token_ids"]))
+    wrong = {"features": {"face_feature": [1.0] * 63}}
+    refused = http.post("/process_video", json=asked | wrong)
+    assert refused.status_code == 422
+    assert "face_feature is (63,)" in refused.json()["details"]
+
+
 def test_the_voice_is_measured_on_request(http: httpx.Client, clip_files: list[Path]) -> None:
     voice = http.post("/process_video", json=body(clip_files[7], voice=True)).json()["voice"]
     assert voice["energy_rms"] > 0

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.check import open_checkpoint
 from serve_app.checkpoint import (
     MANIFEST,
     combine_hashes,
     hash_files,
-    read_checkpoint,
     read_tensor_header,
     write_manifest,
 )
@@ -18,7 +18,7 @@ from serve_app.errors import CheckpointError
 
 
 def test_a_checkpoint_says_its_image_size(tiny_checkpoint: Path) -> None:
-    checkpoint = read_checkpoint(tiny_checkpoint)
+    checkpoint = open_checkpoint(tiny_checkpoint)
     assert checkpoint.image_size == 448
     assert checkpoint.directory == tiny_checkpoint.resolve()
 
@@ -52,7 +52,7 @@ def test_a_directory_that_is_not_its_manifests_is_refused(
     copy = tmp_path / "copy"
     shutil.copytree(tiny_checkpoint, copy)
     (copy / "README.md").write_text("does no harm")
-    read_checkpoint(copy)
+    open_checkpoint(copy)
     if change == "edit":
         (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
     elif change == "remove":
@@ -60,7 +60,7 @@ def test_a_directory_that_is_not_its_manifests_is_refused(
     else:
         shutil.copyfile(copy / "model.safetensors", copy / "extra.safetensors")
     with pytest.raises(CheckpointError, match=message):
-        read_checkpoint(copy)
+        open_checkpoint(copy)
 
 
 def test_a_directory_without_manifest_is_taken_as_it_is(
@@ -69,13 +69,13 @@ def test_a_directory_without_manifest_is_taken_as_it_is(
     copy = tmp_path / "copy"
     shutil.copytree(tiny_checkpoint, copy)
     (copy / MANIFEST).unlink()
-    without = read_checkpoint(copy)
-    assert without.sha256 == read_checkpoint(tiny_checkpoint).sha256
+    without = open_checkpoint(copy)
+    assert without.sha256 == open_checkpoint(tiny_checkpoint).sha256
     write_manifest(copy, {})
-    assert read_checkpoint(copy).sha256 == without.sha256
+    assert open_checkpoint(copy).sha256 == without.sha256
     (copy / MANIFEST).write_text("{")
     with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
-        read_checkpoint(copy)
+        open_checkpoint(copy)
 
 
 def test_a_truncated_file_is_told_with_its_first_lost_tensor(
@@ -115,4 +115,4 @@ def test_a_directory_that_cannot_be_served_is_refused(
         text = config if isinstance(config, str) else json.dumps(config)
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=message):
-        read_checkpoint(tmp_path)
+        open_checkpoint(tmp_path)

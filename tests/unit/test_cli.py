@@ -1,9 +1,11 @@
 """The command line's own mistakes: one sentence on stderr and the right exit status."""
 
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from serve_app.cli import main
 
@@ -50,3 +52,48 @@ def test_an_unknown_command_shows_the_usage(capsys: pytest.CaptureFixture[str]) 
         main(["server"])
     assert stopped.value.code == 2
     assert "usage: emotion-llama" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_the_server_does_not_start_on_a_damaged_checkpoint_and_names_the_tensor(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    has_manifest: bool,
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["projectors.audio.bias"]
+    tensors["projectors.cls.bias"] = tensors["projectors.cls.bias"][:1]
+    tensors["projectors.mouth.bias"] = tensors["projectors.face.bias"]
+    save_file(
+        {name: tensor.clone() for name, tensor in tensors.items()}, copy / "model.safetensors"
+    )
+    if not has_manifest:
+        (copy / "manifest.json").unlink()
+    assert main(["serve", "--config", LAPTOP, "--model", str(copy)]) == 1
+    error = capsys.readouterr().err
+    assert ("has changed: its sha256 is" in error) == has_manifest
+    assert f"projectors.audio.bias [64] is missing in {copy}" in error
+    assert "projectors.cls.bias in" in error and "has the shape [1]; needed is [64]" in error
+    assert "projectors.mouth.bias [64] in" in error and "is no tensor of this model" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give CLIP and QUESTION, or --requests"),
+        (["clip.mp4"], "give CLIP and QUESTION, or --requests"),
+        (["clip.mp4", "what?", "--requests", "r.jsonl"], "give CLIP and QUESTION, or --requests"),
+        (["--requests", "/none.jsonl"], "--requests /none.jsonl: "),
+        (["--requests", LAPTOP, "--concurrency", "0"], "--concurrency is 0; at least 1"),
+        (["clip.mp4", "what?", "--features", "/none.npz"], "features: /none.npz cannot be read"),
+    ],
+    ids=str,
+)
+def test_asking_without_sense_is_the_callers_fault(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", *arguments]) == 2
+    assert message in capsys.readouterr().err
