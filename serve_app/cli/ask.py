@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serve_app.errors import (
     InvalidRequestError,
@@ -18,6 +18,9 @@ from serve_app.errors import (
     ServeAppError,
     error_by_code,
 )
+
+if TYPE_CHECKING:
+    from serve_app.api.legacy import ProcessVideoRequest
 
 DEFAULT_URL = "http://127.0.0.1:7887"
 EXIT_SOME_FAILED = 3
@@ -94,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
 
 async def _ask_one(args: argparse.Namespace, defaults: Mapping[str, Any]) -> Details:
     request = _request({**defaults, "clip": args.clip, "question": args.question})
+    if args.model is not None:
+        _validate(request)  # before an engine is started for nothing
     async with AsyncExitStack() as stack:
         ask = await _open(args, stack, bool(request["voice"]))
         return await ask(request)
@@ -212,15 +217,22 @@ async def _open(args: argparse.Namespace, stack: AsyncExitStack, voice: bool) ->
     return partial(_ask_engine, pipeline, settings)
 
 
-async def _ask_engine(pipeline: Any, settings: Any, request: Mapping[str, Any]) -> Details:
+def _validate(request: Mapping[str, Any]) -> "ProcessVideoRequest":
+    """As the server does. Raises InvalidRequestError."""
     from pydantic import ValidationError
 
-    from serve_app.api.legacy import ProcessVideoRequest, check_question
+    from serve_app.api.legacy import ProcessVideoRequest
 
     try:
-        checked = ProcessVideoRequest.model_validate(request)
+        return ProcessVideoRequest.model_validate(request)
     except ValidationError as error:
         raise InvalidRequestError(str(error)) from error
+
+
+async def _ask_engine(pipeline: Any, settings: Any, request: Mapping[str, Any]) -> Details:
+    from serve_app.api.legacy import check_question
+
+    checked = _validate(request)
     check_question(checked.question, settings.limits)
     return asdict(await pipeline.answer(checked.answer_request(settings)))
 
