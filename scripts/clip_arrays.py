@@ -1,5 +1,7 @@
 """What the plugin computes for ready clips, as arrays: python scripts/clip_arrays.py MODEL INPUTS.npz OUT.npz
 
+For a CPU: it reaches into the model in this very process.
+
 INPUTS.npz holds for each clip `{clip}/image_u8` (S, S, 3), `{clip}/audio_i16` (num_samples,), and any number
 of `{clip}/{prompt}/prompt_ids` with the clip marker in place. OUT.npz gets, in float32,
 

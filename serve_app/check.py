@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-from transformers import PretrainedConfig
-
 from serve_app.checkpoint import (
     ADAPTER,
     Checkpoint,
@@ -17,6 +15,8 @@ from serve_app.checkpoint import (
 from serve_app.errors import CheckpointError
 from serve_app.model.config import EmotionLlamaConfig
 from serve_app.model.weights import adapter_shapes, tensor_shapes
+
+FLOATS = frozenset({"F16", "BF16", "F32"})
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
@@ -31,9 +31,9 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     if problems:
         raise CheckpointError("; ".join(problems))
     directory = directory.resolve()
-    adapter = directory / ADAPTER
+    has_adapter = any(Path(name).parts[0] == ADAPTER for name in hashes)
     return Checkpoint(
-        directory, image_size, combine_hashes(hashes), adapter if adapter.is_dir() else None
+        directory, image_size, combine_hashes(hashes), directory / ADAPTER if has_adapter else None
     )
 
 
@@ -52,11 +52,14 @@ def check_tensors(directory: Path) -> list[str]:
     Raises:
         CheckpointError: a file's header is damaged, or config.json describes no model.
     """
-    expected = tensor_shapes(_config(directory))
+    expected = _expected_shapes(directory)
     found: dict[str, tuple[int, ...]] = {}
     problems = []
     for path in sorted(directory.glob("*.safetensors")):
-        for name, shape in read_tensor_header(path).items():
+        for name, entry in read_tensor_header(path).items():
+            shape = entry.shape
+            if entry.dtype not in FLOATS:
+                problems.append(f"{name} in {path} is stored as {entry.dtype}, not as floats")
             if name in found:
                 problems.append(f"{name} is in more than one file; again in {path}")
             elif name not in expected:
@@ -80,13 +83,13 @@ def check_adapter(directory: Path, shapes: dict[str, tuple[int, ...]]) -> list[s
     Args:
         shapes: of the checkpoint's own tensors.
     """
-    if not directory.is_dir():
+    if not directory.is_dir() or not any(directory.iterdir()):
         return []
     path = directory / "adapter_model.safetensors"
     try:
         config = json.loads((directory / "adapter_config.json").read_text())
         rank, targets = int(config["r"]), frozenset(config["target_modules"])
-        found = read_tensor_header(path)
+        found = {name: entry.shape for name, entry in read_tensor_header(path).items()}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(f"{directory} holds no usable adapter: {error!r}") from error
     expected = adapter_shapes(shapes, rank, targets)
@@ -97,8 +100,8 @@ def check_adapter(directory: Path, shapes: dict[str, tuple[int, ...]]) -> list[s
     ]
 
 
-def _config(directory: Path) -> PretrainedConfig:
+def _expected_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     try:
-        return EmotionLlamaConfig.from_pretrained(directory)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return tensor_shapes(EmotionLlamaConfig.from_pretrained(directory))
+    except Exception as error:  # transformers' own checks share no base class
         raise CheckpointError(f"{directory / 'config.json'} describes no model: {error}") from error

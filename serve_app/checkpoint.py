@@ -39,25 +39,33 @@ def read_image_size(directory: Path) -> int:
     path = directory / "config.json"
     try:
         config = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path} does not exist") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
-    model_type = config.get("model_type")
+    model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type != MODEL_TYPE:
         raise CheckpointError(f"{path} has model_type {model_type!r}; expected {MODEL_TYPE!r}")
-    if "image_size" not in config.get("vision_config", {}):
-        raise CheckpointError(f"{path} lacks the key vision_config.image_size")
+    vision = config.get("vision_config")
+    image_size = vision.get("image_size") if isinstance(vision, dict) else None
+    if type(image_size) is not int:
+        raise CheckpointError(f"{path} has vision_config.image_size {image_size!r}, not a number")
     if not any(directory.glob("*.safetensors")):
         raise CheckpointError(f"{directory} holds no .safetensors file")
     if not (directory / TOKENIZER).is_file():
         raise CheckpointError(f"{directory} holds no {TOKENIZER}")
-    return int(config["vision_config"]["image_size"])
+    return image_size
 
 
 def hash_files(directory: Path) -> dict[str, str]:
-    """sha256 of every file below, by its relative name; the manifest itself is left out."""
-    paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    """sha256 of every file below, by its relative name; the manifest itself is left out.
+
+    Raises:
+        CheckpointError: something there is neither a file nor a folder, or cannot be read.
+    """
+    paths = [path for path in sorted(directory.rglob("*")) if not path.is_dir()]
     names = [str(path.relative_to(directory)) for path in paths]
     with ThreadPoolExecutor(NUM_HASH_THREADS) as threads:
         hashes = dict(zip(names, threads.map(hash_file, paths), strict=True))
@@ -66,8 +74,12 @@ def hash_files(directory: Path) -> dict[str, str]:
 
 
 def hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Raises CheckpointError: the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def combine_hashes(hashes: dict[str, str]) -> str:
@@ -85,29 +97,36 @@ def write_manifest(directory: Path, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """None where there is none: a directory that something else than our tools wrote.
+    """None where there is none: a directory that was not finished, or that other tools wrote.
 
     Raises:
         CheckpointError: damaged.
     """
     path = directory / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        dict(manifest["files"])
-        return manifest
+        manifest = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error!r}") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise CheckpointError(f"{path} is damaged: it lists no files")
+    return manifest
 
 
 def compare_with_manifest(directory: Path, hashes: dict[str, str]) -> list[str]:
-    """What is missing, changed, or there although it should not be. Nothing to say without a manifest."""
+    """What is missing, changed, or there although it should not be."""
     manifest = read_manifest(directory)
     if manifest is None:
-        return []
+        return [
+            f"{directory / MANIFEST} is missing: the directory was not finished, or other tools wrote "
+            "it (`emotion-llama check --write-manifest` vouches for it as it is)"
+        ]
     listed = manifest["files"]
-    problems = [f"{directory / name} is missing" for name in listed if name not in hashes]
+    problems = []
+    if manifest.get("sha256") != combine_hashes(listed):
+        problems.append(f"{directory / MANIFEST} has changed: its sha256 is not that of its files")
+    problems += [f"{directory / name} is missing" for name in listed if name not in hashes]
     problems += [
         f"{directory / name} has changed: its sha256 is {hashes[name]}, the manifest's {expected}"
         for name, expected in listed.items()
@@ -122,13 +141,24 @@ def compare_with_manifest(directory: Path, hashes: dict[str, str]) -> list[str]:
     return problems
 
 
-def read_tensor_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a safetensors file, without reading its tensors.
+@dataclass(frozen=True, slots=True)
+class HeaderEntry:
+    """What a safetensors file says of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str  # "F16", "BF16", "F32", ...
+
+
+def read_tensor_header(path: Path) -> dict[str, HeaderEntry]:
+    """Names, shapes and types of a safetensors file, without reading its tensors.
 
     Raises:
         CheckpointError: names the first tensor that lies beyond the end of a truncated file.
     """
-    num_bytes = path.stat().st_size
+    try:
+        num_bytes = path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else num_bytes
@@ -138,7 +168,10 @@ def read_tensor_header(path: Path) -> dict[str, tuple[int, ...]]:
             header: dict[str, Any] = json.loads(file.read(length))
             header.pop("__metadata__", None)
             ends = sorted((8 + length + e["data_offsets"][1], name) for name, e in header.items())
-            shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+            entries = {
+                name: HeaderEntry(tuple(map(int, entry["shape"])), str(entry["dtype"]))
+                for name, entry in header.items()
+            }
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path} has a damaged header: {error!r}") from error
     for end, name in ends:
@@ -146,4 +179,4 @@ def read_tensor_header(path: Path) -> dict[str, tuple[int, ...]]:
             raise CheckpointError(
                 f"{path} is truncated: {name} ends at byte {end}, the file at {num_bytes}"
             )
-    return shapes
+    return entries

@@ -10,7 +10,7 @@ from serve_app.checkpoint import Checkpoint
 from serve_app.engine_args import engine_args, prepare_environment
 from serve_app.errors import EngineDeadError, EngineError, InvalidRequestError, QuestionTooLongError
 from serve_app.lifetime import own_engines
-from serve_app.model.arguments import BEFORE_FEATURES, REPETITION_PENALTY
+from serve_app.model.arguments import BEFORE_FEATURES, MODALITY, REPETITION_PENALTY
 from serve_app.prompt import LAYOUTS, Prompt, encode_prompt
 from serve_app.settings import EngineSettings
 from serve_app.tokenizer import Tokenizer
@@ -18,7 +18,6 @@ from serve_app.types import Answer, Clip, PromptOptions, Sampling, Usage
 
 logger = logging.getLogger(__name__)
 
-MODALITY = "video"
 CLIP_FIELDS = ("frame", "waveform", "face_feature", "temporal_feature")
 ADAPTER_NAME = "emotion-llama"
 DEFAULT_PROMPT = PromptOptions()
@@ -36,9 +35,12 @@ class Engine:
         self._checkpoint = checkpoint
         self._tokenizer = Tokenizer(checkpoint.directory)
         self._lora = _lora_request(checkpoint)
-        self._max_model_len = settings.max_model_len
-        args = AsyncEngineArgs(**engine_args(checkpoint, settings))
-        self._llm: Any = AsyncLLM.from_engine_args(args)
+        try:
+            args = AsyncEngineArgs(**engine_args(checkpoint, settings))
+            self._llm: Any = AsyncLLM.from_engine_args(args)
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"the engine does not start: {error}") from error
+        self._max_model_len: int = self._llm.model_config.max_model_len
         config = self._llm.model_config.hf_config
         self._num_clip_positions: int = config.num_clip_positions
         self._marker_id: int = config.video_token_index
@@ -171,7 +173,8 @@ class Engine:
             ):
                 final = output
         except asyncio.CancelledError:
-            await self._llm.abort(request_id)
+            if self._llm is not None:  # else the engine is gone, and the request with it
+                await self._llm.abort(request_id)
             raise
         except (VLLMClientError, ValueError) as error:
             raise InvalidRequestError(str(error)) from error

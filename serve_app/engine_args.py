@@ -52,7 +52,7 @@ def engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, A
     args: dict[str, Any] = {
         "model": str(checkpoint.directory),
         "dtype": _stored_dtype(checkpoint) if settings.dtype == "auto" else settings.dtype,
-        "max_model_len": settings.max_model_len,
+        "max_model_len": min(settings.max_model_len, _max_positions(checkpoint)),
         "max_num_seqs": settings.max_num_seqs,
         "max_num_batched_tokens": settings.max_num_batched_tokens,
         "block_size": settings.block_size or (CPU_BLOCK_SIZE if on_cpu else GPU_BLOCK_SIZE),
@@ -76,8 +76,17 @@ def engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, A
 
 def _stored_dtype(checkpoint: Checkpoint) -> str:
     """vLLM's own "auto" would run float32 weights in half precision."""
-    config = json.loads((checkpoint.directory / "config.json").read_text())
-    return str(config.get("dtype") or "auto")
+    return str(_config(checkpoint).get("dtype") or "auto")
+
+
+def _max_positions(checkpoint: Checkpoint) -> int:
+    """A small LLaMA may have been trained for fewer positions than the settings allow."""
+    return int(_config(checkpoint)["text_config"]["max_position_embeddings"])
+
+
+def _config(checkpoint: Checkpoint) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((checkpoint.directory / "config.json").read_text())
+    return config
 
 
 def _lora_args(adapter: Path) -> dict[str, Any]:

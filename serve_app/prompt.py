@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from serve_app.errors import InvalidRequestError
+from serve_app.model.arguments import CLIP_MARKER
 from serve_app.tokenizer import Tokenizer, split_special
 from serve_app.types import LayoutName, PromptOptions
 
 QUESTION = "{question}"
-CLIP = "<VideoHere>"
 FEATURES = "<FeatureHere>"
 
 
@@ -37,7 +37,7 @@ class PromptLayout:
     )
     holes: tuple[
         str, ...
-    ]  # where the clip's positions go: all at CLIP, or its last four at FEATURES
+    ]  # where the clip's positions go: all at CLIP_MARKER, or the last four at FEATURES
     question_end: str  # the question ends in it, whether it was written or not
     trim: AnswerTrim
 
@@ -52,7 +52,7 @@ LAYOUTS = {
                 "<s>[INST] <video><VideoHere></video> <feature><FeatureHere></feature>"
                 "<s>[INST] {question} [/INST]"
             ),
-            holes=(CLIP,),
+            holes=(CLIP_MARKER,),
             question_end="",
             trim=SERVING_TRIM,
         ),
@@ -62,7 +62,7 @@ LAYOUTS = {
             template=(
                 "<s>[INST] <video><VideoHere></video> <feature><FeatureHere></feature> {question} [/INST]"
             ),
-            holes=(CLIP,),
+            holes=(CLIP_MARKER,),
             question_end=" ",
             trim=EVALUATION_TRIM,
         ),
@@ -72,7 +72,7 @@ LAYOUTS = {
             template=(
                 "[INST] <video><VideoHere></video> <feature><FeatureHere></feature> {question} [/INST]"
             ),
-            holes=(CLIP, FEATURES),
+            holes=(CLIP_MARKER, FEATURES),
             question_end=" ",
             trim=EVALUATION_TRIM,
         ),

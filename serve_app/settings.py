@@ -62,7 +62,11 @@ class EngineSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: as the checkpoint is stored."
     )
-    max_model_len: int = Field(default=2048, gt=0, description="tokens of prompt + answer")
+    max_model_len: int = Field(
+        default=2048,
+        gt=0,
+        description="Tokens of prompt + answer; no more than LLaMA has positions.",
+    )
     max_num_seqs: int = Field(default=64, gt=0)
     max_num_batched_tokens: int = Field(default=8192, gt=0)
     block_size: int | None = Field(

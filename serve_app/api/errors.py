@@ -1,6 +1,7 @@
 """Errors as JSON {"error": title, "code": HTTP status, "details": sentence}, as the original documents."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -33,7 +34,7 @@ def add_error_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return error_response(InvalidRequestError("; ".join(map(_describe, error.errors()))))
+        return error_response(InvalidRequestError(describe_problems(error.errors())))
 
     @api.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:
@@ -46,6 +47,11 @@ def add_error_handlers(api: FastAPI) -> None:
         # Anything unexpected is ours: the traceback goes to the log, never to the client.
         logger.error("unexpected error", exc_info=error)
         return error_response(ServeAppError("unexpected error; see the server's log"))
+
+
+def describe_problems(problems: Iterable[Any]) -> str:
+    """pydantic's findings as a sentence that names each field."""
+    return "; ".join(map(_describe, problems))
 
 
 def _describe(problem: dict[str, Any]) -> str:

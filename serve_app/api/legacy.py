@@ -43,7 +43,7 @@ class ProcessVideoRequest(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
-    repetition_penalty: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
     max_tokens: int | None = Field(default=None, gt=0)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     parity: Parity | None = Field(default=None, description="In place of the server's setting.")

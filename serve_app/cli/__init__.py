@@ -1,6 +1,7 @@
 """emotion-llama COMMAND: one module per command, and nothing heavy is imported before it is needed."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_CALLER_FAULT if isinstance(error, RequestError) else EXIT_SERVER_FAULT
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def _parser() -> argparse.ArgumentParser:

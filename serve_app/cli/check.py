@@ -9,33 +9,34 @@ from typing import Any
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("check", help="check a checkpoint directory and say what is in it")
     parser.add_argument("directory", type=Path)
+    parser.add_argument(
+        "--write-manifest",
+        action="store_true",
+        help="for a directory without one: vouch for its files as they are, if its tensors are complete",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from serve_app.check import find_problems
+    from serve_app.check import check_tensors, find_problems
     from serve_app.checkpoint import (
         combine_hashes,
         hash_files,
         read_image_size,
         read_manifest,
+        write_manifest,
     )
-    from serve_app.convert.plan import Fate
-    from serve_app.convert.report import fate_lines, summary_lines
+    from serve_app.convert.report import origin_lines
 
-    read_image_size(args.directory)
-    hashes = hash_files(args.directory)
-    problems = find_problems(args.directory, hashes)
-    manifest = read_manifest(args.directory)
-    if manifest is None:
-        print(f"{args.directory} has no manifest: what it was made from cannot be told")
-    elif "tensors" in manifest:
-        fates = [
-            Fate(f, t, tuple(s), verdict, note) for f, t, s, verdict, note in manifest["tensors"]
-        ]
-        for line in (*fate_lines(fates), "", *summary_lines(fates, manifest)):
-            print(line)
-    print(f"sha256 {combine_hashes(hashes)}  {args.directory}")
+    directory = args.directory
+    read_image_size(directory)  # refuses what is no checkpoint at all
+    if args.write_manifest and read_manifest(directory) is None and not check_tensors(directory):
+        write_manifest(directory, {"made_by": "check --write-manifest"})
+    hashes = hash_files(directory)
+    problems = find_problems(directory, hashes)
+    for line in origin_lines(read_manifest(directory)):
+        print(line)
+    print(f"sha256 {combine_hashes(hashes)}  {directory}")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if problems:

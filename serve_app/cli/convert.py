@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from serve_app.errors import ConfigurationError
+from serve_app.errors import CheckpointError, ConfigurationError
 
 DTYPE_CHOICES = ("fp16", "bf16", "fp32")
 
@@ -28,9 +28,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--keep-lora", action="store_true", help="do not merge LoRA; write it as a PEFT adapter"
     )
-    parser.add_argument(
-        "--lora-alpha", type=float, default=16.0, help="default: %(default)s, as published"
-    )
+    parser.add_argument("--lora-alpha", type=float, help="default: 16, as published")
     parser.add_argument(
         "--lora-r",
         type=int,
@@ -38,7 +36,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--image-size", type=int, help="px; default: dims.json beside EVA, or 448")
     parser.add_argument("--eva-heads", type=int, help="default: dims.json, or channels / 88")
-    parser.add_argument("--eva-blocks", type=int, help="default: dims.json, or all but the last")
+    parser.add_argument("--eva-blocks", type=int, help="default: dims.json, or the original's 39")
+    parser.add_argument(
+        "--allow-unknown",
+        action="store_true",
+        help="list tensors that find no place in the model, in place of refusing them",
+    )
     parser.add_argument(
         "--sha256", type=Path, help="file of sha256sum lines that the inputs must agree with"
     )
@@ -46,20 +49,26 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from serve_app.convert.convert import Options, convert
-    from serve_app.convert.downloads import Geometry, Paths
+    from serve_app.convert.config import Geometry
+    from serve_app.convert.convert import PUBLISHED_LORA_ALPHA, Options, convert
+    from serve_app.convert.downloads import Paths
     from serve_app.convert.report import fate_lines, summary_lines
 
     paths = Paths(args.llama, args.eva, args.hubert, args.checkpoint)
     options = Options(
         dtype=args.dtype,
-        lora_alpha=args.lora_alpha,
+        lora_alpha=PUBLISHED_LORA_ALPHA if args.lora_alpha is None else args.lora_alpha,
         lora_rank=args.lora_r,
         keep_lora=args.keep_lora,
+        allow_unknown=args.allow_unknown,
         geometry=Geometry(args.image_size, args.eva_heads, args.eva_blocks),
         trusted_sha256=_read_sums(args.sha256) if args.sha256 else frozenset(),
     )
-    report = convert(paths, args.out, options)
+    try:
+        report = convert(paths, args.out, options)
+    except CheckpointError as error:  # a download's, not that of a finished checkpoint
+        print(f"error: {error.message}", file=sys.stderr)
+        return 1
     for line in (*fate_lines(report.fates), "", *summary_lines(report.fates, report.about)):
         print(line)
     for problem in report.problems:

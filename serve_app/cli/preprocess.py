@@ -5,10 +5,11 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serve_app.cli.values import name_or_seconds
 from serve_app.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from serve_app.types import Clip, DecodeOptions, FrameChoice
+    from serve_app.types import Clip, DecodeOptions
 
 DEFAULT_IMAGE_SIZE = 448  # pixels; the released checkpoint's
 MAX_IMAGE_SIZE = 4096  # pixels; no model takes as many
@@ -30,20 +31,15 @@ def run(args: argparse.Namespace) -> int:
     from serve_app.media.preprocessed import write_preprocessed
     from serve_app.types import DecodeOptions
 
+    if not args.out.name or args.out.is_dir():
+        raise InvalidRequestError(f"--out {args.out} names no file")
     if not args.out.parent.is_dir():
         raise InvalidRequestError(f"--out {args.out}: the folder {args.out.parent} does not exist")
-    options = DecodeOptions(frame=_name_or_seconds(args.frame), audio_mode=args.audio_mode)
+    options = DecodeOptions(frame=name_or_seconds(args.frame), audio_mode=args.audio_mode)
     clip = asyncio.run(_decode(str(args.clip.resolve()), options, _image_size(args)))
     write_preprocessed(clip, args.out)
     print(f"{args.out}: {_describe(clip)}")
     return 0
-
-
-def _name_or_seconds(text: str) -> "FrameChoice":
-    try:
-        return float(text)
-    except ValueError:
-        return text  # type: ignore[return-value]  # the decoder checks it
 
 
 def _image_size(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """Converts the published downloads: plan everything, refuse, or write all of it and then its manifest."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,13 +15,8 @@ from tqdm import tqdm
 
 from serve_app import __version__
 from serve_app.checkpoint import ADAPTER, TOKENIZER, hash_file, write_manifest
-from serve_app.convert.downloads import (
-    Downloads,
-    Geometry,
-    Paths,
-    derive_config,
-    open_downloads,
-)
+from serve_app.convert.config import Geometry, derive_config
+from serve_app.convert.downloads import Downloads, Paths, open_downloads
 from serve_app.convert.plan import Fate, Output, Plan, make_plan
 from serve_app.convert.recipes import Lora, find_lora
 from serve_app.convert.roles import role_of
@@ -33,7 +29,9 @@ from serve_app.tokenizer import Tokenizer
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 PUBLISHED_LORA_ALPHA = 16.0
 PUBLISHED_GEOMETRY = Geometry()
-INPUT_FILES = ("config.json", TOKENIZER)  # beside the tensors: what else is read of a folder
+UNFINISHED = (
+    "conversion-not-finished"  # in OUT.part: tells our leftovers from a folder of the user's
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ class Options:
     lora_alpha: float = PUBLISHED_LORA_ALPHA
     lora_rank: int | None = None  # None: as the tensors have it
     keep_lora: bool = False
+    allow_unknown: bool = False  # tensors that find no place are listed instead of refused
     geometry: Geometry = PUBLISHED_GEOMETRY
     trusted_sha256: frozenset[str] = frozenset()  # of every input; none: any input will do
 
@@ -61,64 +60,88 @@ class Report:
 def convert(paths: Paths, out: Path, options: Options) -> Report:
     """Writes `out` only if nothing needed is missing; the report's problems say why otherwise.
 
-    A run that stops half-way leaves `out` absent; its `.part` folder is cleared by the next.
+    A run that is stopped leaves `out` absent; one that is killed leaves `OUT.part`, which the next clears.
 
     Raises:
-        CheckpointError: a download cannot be opened. ConfigurationError: `out` is there already.
+        CheckpointError: a download cannot be opened, or holds a number that the result cannot.
+        ConfigurationError: `out` is there already or cannot be written; an option makes no sense.
     """
-    if out.exists():
+    if not (math.isfinite(options.lora_alpha) and options.lora_alpha > 0):
+        raise ConfigurationError(f"--lora-alpha is {options.lora_alpha}; it must be above 0")
+    if out.exists() or out.is_symlink():
         raise ConfigurationError(f"{out} exists already; remove it or name another folder")
     downloads = open_downloads(paths)
     config = derive_config(downloads, options.geometry, _dtype_name(options))
     lora = find_lora(downloads.checkpoint, options.lora_alpha)
-    plan = make_plan(downloads, config, lora, options.keep_lora)
-    problems = [*plan.problems, *_tokenizer_problems(paths.llama, config)]
+    plan = make_plan(downloads, config, lora, options.keep_lora, options.allow_unknown)
+    problems = [*plan.problems, *_tokenizer_problems(paths, config)]
     if lora and options.lora_rank not in (None, lora.rank):
         problems.append(f"LoRA has rank {lora.rank} in {paths.checkpoint}, not {options.lora_rank}")
     about = _about(downloads, config, options, lora)
     problems += _untrusted(about["inputs"], options.trusted_sha256)
     if problems:
         return Report(plan.fates, problems, about, sha256=None)
+    try:
+        part = _begin(out)
+        try:
+            _write(plan, config, lora, downloads, part, options)
+            (part / UNFINISHED).unlink()
+            manifest = write_manifest(part, about | {"tensors": _as_rows(plan.fates)})
+            part.rename(out)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be written: {error}") from error
+    return Report(plan.fates, problems, about, manifest["sha256"])
+
+
+def _begin(out: Path) -> Path:
     part = out.with_name(f"{out.name}.part")
+    if part.exists() and not (part / UNFINISHED).is_file():
+        raise ConfigurationError(f"{part} is in the way, and no conversion left it there")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    _write(plan, config, lora, paths.llama / TOKENIZER, part, options)
-    manifest = write_manifest(part, about | {"tensors": _as_rows(plan.fates)})
-    part.rename(out)
-    return Report(plan.fates, problems, about, manifest["sha256"])
+    (part / UNFINISHED).touch()
+    return part
 
 
 def _write(
     plan: Plan,
     config: EmotionLlamaConfig,
     lora: Lora | None,
-    tokenizer: Path,
+    downloads: Downloads,
     out: Path,
     options: Options,
 ) -> None:
     num_tensors = len(plan.outputs) + len(plan.adapter)
     with tqdm(total=num_tensors, unit="tensor", desc="converting") as progress:
-        _write_shards(plan.outputs, out, DTYPES[options.dtype], progress)
+        _write_shards(plan.outputs, downloads, out, DTYPES[options.dtype], progress)
         if plan.adapter:
             assert lora is not None
             _write_adapter(plan.adapter, lora, out / ADAPTER, progress)
-    shutil.copyfile(tokenizer, out / TOKENIZER)
+    shutil.copyfile(downloads.paths.tokenizer, out / TOKENIZER)
     write_tokenizer_files(out)
     config.save_pretrained(out)
 
 
 def _write_shards(
-    outputs: list[Output], out: Path, dtype: torch.dtype, progress: "tqdm[Any]"
+    outputs: list[Output],
+    downloads: Downloads,
+    out: Path,
+    dtype: torch.dtype,
+    progress: "tqdm[Any]",
 ) -> None:
-    """One shard for each source file, so that each of those is gone through once."""
+    """One shard for each source file, so that each of those is gone through once, and then let go."""
     in_order = sorted(outputs, key=attrgetter("shard"))
     shards = [list(group) for _, group in groupby(in_order, key=attrgetter("shard"))]
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         shapes = {output.recipe.target: output.shape for output in shard}
-        write_safetensors(out / name, shapes, dtype, _make(shard, progress))
+        write_safetensors(out / name, shapes, dtype, _make(shard, dtype, progress))
         places |= dict.fromkeys(shapes, name)
+        downloads.release()
     index = {"metadata": {}, "weight_map": places}
     (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
 
@@ -127,7 +150,7 @@ def _write_adapter(outputs: list[Output], lora: Lora, out: Path, progress: "tqdm
     """In float32, as it was trained."""
     out.mkdir()
     shapes = {output.recipe.target: output.shape for output in outputs}
-    tensors = _make(outputs, progress)
+    tensors = _make(outputs, torch.float32, progress)
     write_safetensors(out / "adapter_model.safetensors", shapes, torch.float32, tensors)
     config = {
         "peft_type": "LORA",
@@ -140,9 +163,22 @@ def _write_adapter(outputs: list[Output], lora: Lora, out: Path, progress: "tqdm
     (out / "adapter_config.json").write_text(json.dumps(config, indent=1))
 
 
-def _make(outputs: list[Output], progress: "tqdm[Any]") -> Iterator[torch.Tensor]:
+def _make(
+    outputs: list[Output], dtype: torch.dtype, progress: "tqdm[Any]"
+) -> Iterator[torch.Tensor]:
+    """Raises CheckpointError: a number is not finite, or too large for the type."""
     for output in outputs:
-        yield output.make()
+        made = output.make()
+        converted = made.to(dtype)
+        if not converted.isfinite().all():
+            sources = " and ".join(map(str, output.sources))
+            largest = made.double().abs().max().item()
+            kind = str(dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{output.recipe.target} holds {largest:g}, made from {sources}; {kind} holds at most "
+                f"{torch.finfo(dtype).max:g} (--dtype)"
+            )
+        yield converted
         progress.update()
 
 
@@ -150,39 +186,37 @@ def _dtype_name(options: Options) -> str:
     return str(DTYPES[options.dtype]).removeprefix("torch.")
 
 
-def _tokenizer_problems(llama: Path, config: EmotionLlamaConfig) -> list[str]:
-    path = llama / TOKENIZER
-    if not path.is_file():
-        return [f"{path} is missing"]
+def _tokenizer_problems(paths: Paths, config: EmotionLlamaConfig) -> Iterator[str]:
+    if not paths.tokenizer.is_file():
+        yield f"{paths.tokenizer} is missing"
+        return
     try:
-        num_pieces = Tokenizer(llama).num_pieces
+        num_pieces = Tokenizer(paths.llama).num_pieces
     except Exception as error:  # sentencepiece and protobuf share no base of errors
-        raise CheckpointError(f"{path} is no sentencepiece model: {error}") from error
+        raise CheckpointError(f"{paths.tokenizer} is no sentencepiece model: {error}") from error
     vocab_size = config.text_config.vocab_size
-    if num_pieces == vocab_size:
-        return []
-    return [f"{path} has {num_pieces} pieces, but config.json has a vocab_size of {vocab_size}"]
+    if num_pieces != vocab_size:
+        yield (
+            f"{paths.tokenizer} has {num_pieces} pieces, "
+            f"but config.json has a vocab_size of {vocab_size}"
+        )
 
 
 def _about(
     downloads: Downloads, config: EmotionLlamaConfig, options: Options, lora: Lora | None
 ) -> dict[str, Any]:
-    sources = (downloads.llama, downloads.eva, downloads.hubert, downloads.checkpoint)
-    files = [file.path for source in sources for file in source.files]
-    for folder in (downloads.paths.llama, downloads.paths.hubert):
-        files += [folder / name for name in INPUT_FILES if (folder / name).is_file()]
-    merged = None if lora is None else asdict(lora) | {"targets": sorted(lora.targets)}
+    merged = {"merged": not options.keep_lora}
     return {
         "converter": __version__,
         "dtype": options.dtype,
-        "lora": merged and merged | {"merged": not options.keep_lora},
+        "lora": lora and asdict(lora) | {"targets": sorted(lora.targets)} | merged,
         "vision": {
             "image_size": config.image_size,
             "num_blocks": config.vision_config.num_hidden_layers,
             "num_heads": config.vision_config.num_attention_heads,
         },
         "role": role_of(downloads.paths.checkpoint),
-        "inputs": {str(path): hash_file(path) for path in files},
+        "inputs": {str(path): hash_file(path) for path in downloads.files()},
     }
 
 

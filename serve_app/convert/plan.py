@@ -1,33 +1,38 @@
-"""Every recipe against the files that are there, by names and shapes alone: no tensor is read."""
+"""Every recipe against the files that are there, by names, shapes and types alone: no tensor is read."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
 from serve_app.convert.downloads import Downloads
-from serve_app.convert.recipes import (
-    LORA_KEY,
-    Lora,
-    Recipe,
-    adapter_recipe,
-    recipe_for,
-)
-from serve_app.convert.sources import Source, SourceTensor
+from serve_app.convert.recipes import Lora, Recipe, adapter_recipe, recipe_for
+from serve_app.convert.sources import SourceTensor
 from serve_app.model.config import EmotionLlamaConfig
 from serve_app.model.weights import adapter_shapes, tensor_shapes
 
-# Why a tensor is of no use, by its name; sources: docs/fidelity.md.
+INV_FREQ = r".*rotary_emb\.inv_freq"
+# Why a tensor is of no use, by its name and its download; sources: docs/fidelity.md.
 IGNORED = {
-    r".*rotary_emb\.inv_freq": "computed from the config",
-    r"attention\..*": "head for six emotions that the original never runs",
-    r"blocks\..*": "the original drops EVA's last block",
-    r"(norm|fc_norm|head)\..*": "the original runs EVA without final norm and head",
-    r"(hubert\.)?masked_spec_embed": "used in training alone",
+    "llama": {INV_FREQ: "computed from the config"},
+    "eva": {r"(norm|fc_norm|head)\..*": "the original runs EVA without final norm and head"},
+    "hubert": {r"(hubert\.)?masked_spec_embed": "used in training alone"},
+    "checkpoint": {
+        INV_FREQ: "computed from the config",
+        r"attention\..*": "head for six emotions that the original never runs",
+    },
 }
-UNKNOWN = "the model has no such tensor"
+# Parts of the model: a tensor of theirs that finds no place means files of different models. Elsewhere,
+# published files may hold what the original never loads.
+OWN_PARTS = {
+    "llama": r"(model|lm_head)\..*",
+    "eva": r"blocks\..*",
+    "hubert": r"(hubert\.)?(encoder|feature_extractor|feature_projection)\..*",
+    "checkpoint": r".*",
+}
+NO_PLACE = "the model has no place for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,93 +59,100 @@ class Fate:
     note: str  # where it goes, why it does not, what lacks it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """What a conversion will do. Only one without problems can be written."""
 
-    outputs: list[Output]
-    adapter: list[Output]
-    fates: list[Fate]
-    problems: list[str]
+    outputs: list[Output] = field(default_factory=list)
+    adapter: list[Output] = field(default_factory=list)
+    fates: list[Fate] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 def make_plan(
-    downloads: Downloads, config: EmotionLlamaConfig, lora: Lora | None, keep_lora: bool
+    downloads: Downloads,
+    config: EmotionLlamaConfig,
+    lora: Lora | None,
+    keep_lora: bool,
+    allow_unknown: bool,
 ) -> Plan:
-    """Names everything that is missing, not just the first."""
-    shapes = tensor_shapes(config)
-    merged = None if keep_lora else lora
-    wanted = [(recipe_for(n, s, downloads, merged), s) for n, s in shapes.items()]
-    adapter = adapter_shapes(shapes, lora.rank, lora.targets) if lora and keep_lora else {}
-    adapter_wanted = [(adapter_recipe(n, downloads), s) for n, s in adapter.items()]
-
-    fates: list[Fate] = []
-    problems: list[str] = []
+    """Names everything that is missing or does not fit, not just the first."""
+    plan = Plan()
     if lora is None:
-        problems.append(f"no lora_A and no lora_B is in {downloads.checkpoint.where()}")
-    outputs = list(_resolve(wanted, fates, problems))
-    adapter_outputs = list(_resolve(adapter_wanted, fates, problems))
-    used = {(str(f.file), f.tensor) for f in fates if f.verdict == "used"}
-    for source in (downloads.llama, downloads.eva, downloads.hubert, downloads.checkpoint):
-        leftovers = [t for t in source.tensors.values() if (str(t.file.path), t.name) not in used]
-        fates += _ignore(source, leftovers)
-        problems += _suspicious(leftovers, config)
-    return Plan(outputs, adapter_outputs, fates, problems)
+        plan.problems.append(f"no lora_A and no lora_B is in {downloads.checkpoint.where()}")
+    shapes = tensor_shapes(config)
+    for name, shape in shapes.items():
+        recipe = recipe_for(name, shape, downloads, None if keep_lora else lora)
+        _add(plan, plan.outputs, recipe, shape)
+    if lora and keep_lora:
+        for name, shape in adapter_shapes(shapes, lora.rank, lora.targets).items():
+            _add(plan, plan.adapter, adapter_recipe(name, downloads), shape)
+    _add_leftovers(plan, downloads, config, allow_unknown)
+    return plan
 
 
-def _resolve(
-    wanted: Iterable[tuple[Recipe, tuple[int, ...]]], fates: list[Fate], problems: list[str]
-) -> Iterator[Output]:
-    shard = ""
-    for recipe, shape in wanted:
-        found = [need.find() for need in recipe.needs]
-        for need, tensor in zip(recipe.needs, found, strict=True):
-            if tensor is None:
-                where, name = need.source.where(), need.names[0]
-                fates.append(Fate(where, name, (), "missing", f"needed for {recipe.target}"))
-                problems.append(f"{name} is missing in {where}; needed for {recipe.target}")
-            else:
-                path = str(tensor.file.path)
-                fates.append(Fate(path, tensor.name, tensor.shape, "used", recipe.target))
-        sources = tuple(tensor for tensor in found if tensor is not None)
-        if len(sources) == len(recipe.needs):
-            problem = _misfit(recipe, shape, sources)
-            problems += [problem] if problem else []
-            # A constant goes where its neighbours go.
-            shard = str(sources[0].file.path) if sources else shard
-            yield Output(recipe, shape, sources, shard)
+def _add(plan: Plan, outputs: list[Output], recipe: Recipe, shape: tuple[int, ...]) -> None:
+    found = [(need, need.find()) for need in recipe.needs]
+    for need, tensor in found:
+        if tensor is None:
+            where, name = need.source.where(), need.names[0]
+            plan.fates.append(Fate(where, name, (), "missing", f"needed for {recipe.target}"))
+            plan.problems.append(f"{name} is missing in {where}; needed for {recipe.target}")
+        else:
+            path = str(tensor.file.path)
+            plan.fates.append(Fate(path, tensor.name, tensor.shape, "used", recipe.target))
+    sources = tuple(tensor for _, tensor in found if tensor is not None)
+    if len(sources) < len(found):
+        return
+    plan.problems += _misfits(recipe, shape, sources)
+    # A constant goes where its neighbours go.
+    place = str(sources[0].file.path) if sources else (outputs[-1].shard if outputs else "")
+    outputs.append(Output(recipe, shape, sources, place))
 
 
-def _misfit(recipe: Recipe, shape: tuple[int, ...], sources: Sequence[SourceTensor]) -> str | None:
+def _misfits(
+    recipe: Recipe, shape: tuple[int, ...], sources: Sequence[SourceTensor]
+) -> Iterator[str]:
+    unusable = [source for source in sources if not source.info.is_float]
+    for source in unusable:
+        yield f"{source} is stored as {source.info.kind}; only dense floats can be converted"
+    if unusable:
+        return
     try:
         # torch works shapes out on its meta device, without any data.
         made = recipe.make(*(torch.empty(source.shape, device="meta") for source in sources))
         got = f"they give {list(made.shape)}"
         if tuple(made.shape) == shape:
-            return None
-    except (RuntimeError, IndexError, TypeError):
+            return
+    except (RuntimeError, ValueError, ArithmeticError, IndexError, TypeError):
         got = "they do not fit each other"
     listed = " and ".join(str(source) for source in sources)
-    return f"{recipe.target} needs {list(shape)}, but {got}: {listed}"
+    yield f"{recipe.target} needs {list(shape)}, but {got}: {listed}"
 
 
-def _ignore(source: Source, leftovers: Iterable[SourceTensor]) -> Iterator[Fate]:
-    for tensor in leftovers:
-        reasons = (why for pattern, why in IGNORED.items() if re.fullmatch(pattern, tensor.name))
-        note = next(reasons, UNKNOWN)
-        yield Fate(str(tensor.file.path), tensor.name, tensor.shape, "ignored", note)
-    for file in source.files:
-        for name, why in file.leftovers.items():
-            yield Fate(str(file.path), name, (), "ignored", why)
+def _add_leftovers(
+    plan: Plan, downloads: Downloads, config: EmotionLlamaConfig, allow_unknown: bool
+) -> None:
+    used = {(fate.file, fate.tensor) for fate in plan.fates if fate.verdict == "used"}
+    num_blocks = config.vision_config.num_hidden_layers
+    for kind, source in downloads.by_kind().items():
+        for tensor in source.tensors.values():
+            path = str(tensor.file.path)
+            if (path, tensor.name) in used:
+                continue
+            reason = _reason(kind, tensor.name, num_blocks)
+            plan.fates.append(Fate(path, tensor.name, tensor.shape, "ignored", reason or NO_PLACE))
+            if not (reason or allow_unknown) and re.fullmatch(OWN_PARTS[kind], tensor.name):
+                plan.problems.append(f"{tensor} is not used: {NO_PLACE}")
+        for file in source.files:
+            for name, why in file.leftovers.items():
+                plan.fates.append(Fate(str(file.path), name, (), "ignored", why))
 
 
-def _suspicious(leftovers: Iterable[SourceTensor], config: EmotionLlamaConfig) -> Iterator[str]:
-    """Tensors that nobody drops on purpose: the files belong to models of different sizes."""
-    for tensor in leftovers:
-        if LORA_KEY.match(tensor.name):
-            num_layers = config.text_config.num_hidden_layers
-            yield f"{tensor} changes no tensor of this LLaMA, which has {num_layers} layers"
-        elif re.match(r"(model|hubert\.encoder|encoder)\.layers\.\d+\.", tensor.name) and not (
-            re.fullmatch(r".*rotary_emb\.inv_freq", tensor.name)
-        ):
-            yield f"{tensor} is of no layer that the config.json beside it lists"
+def _reason(kind: str, name: str, num_blocks: int) -> str | None:
+    """Why a tensor of this download is left out on purpose; None: nobody does so on purpose."""
+    block = re.match(r"blocks\.(\d+)\.", name) if kind == "eva" else None
+    if block and int(block[1]) >= num_blocks:
+        return f"the original runs EVA's first {num_blocks} blocks"
+    matching = (why for pattern, why in IGNORED[kind].items() if re.fullmatch(pattern, name))
+    return next(matching, None)

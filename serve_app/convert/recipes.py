@@ -7,13 +7,15 @@ bias), minigpt_v2.py (projections). `ln_vision` is in no download; the original 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isqrt
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from serve_app.convert.downloads import Downloads, position_grid
+from serve_app.convert.downloads import Downloads
 from serve_app.convert.sources import Source, SourceTensor
+from serve_app.errors import CheckpointError
 from serve_app.model.weights import is_adapted
 
 LORA_PREFIX = "llama_model.base_model.model."
@@ -178,9 +180,24 @@ def resize_positions(rows: Tensor, num_positions: int) -> Tensor:
     return torch.cat([rows[:, :1].float(), resized.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
+def position_grid(num_positions: int) -> int:
+    """Side of the square of patches behind a position embedding, whose first row is cls."""
+    return isqrt(num_positions - 1)
+
+
 def find_lora(checkpoint: Source, alpha: float) -> Lora | None:
-    """Rank and targets, from the names and shapes in the checkpoint; None where it has no LoRA at all."""
+    """Rank and targets, from the names and shapes in the checkpoint; None where it has no LoRA at all.
+
+    Raises:
+        CheckpointError: its tensors are of different ranks, or of none.
+    """
     found = [(LORA_KEY.match(name), tensor) for name, tensor in checkpoint.tensors.items()]
-    ranks = [tensor.shape[0] for key, tensor in found if key and key[3] == "A"]
+    downs = [tensor for key, tensor in found if key and key[3] == "A"]
+    if not downs:
+        return None
+    rank = downs[0].shape[0] if downs[0].shape else 0
+    for tensor in downs:
+        if tensor.shape[:1] != (rank,) or not rank:
+            raise CheckpointError(f"{tensor} is not of rank {rank} as {downs[0]} is")
     modules = {key[2] for key, _ in found if key}
-    return Lora(ranks[0], alpha, LORA_TARGETS | modules) if ranks else None
+    return Lora(rank, alpha, LORA_TARGETS | modules)

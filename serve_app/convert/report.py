@@ -28,6 +28,22 @@ def fate_lines(fates: Iterable[Fate]) -> Iterator[str]:
         yield f"  {verdict:7}  {name}  {shape}  {'-> ' if verdict == 'used' else ''}{note}"
 
 
+def origin_lines(manifest: dict[str, Any] | None) -> Iterator[str]:
+    """The report of the conversion that a manifest is of."""
+    if manifest is None or "tensors" not in manifest:
+        yield "the directory does not say what it was made from"
+        return
+    try:
+        rows = manifest["tensors"]
+        fates = [
+            Fate(file, name, tuple(shape), verdict, note)
+            for file, name, shape, verdict, note in rows
+        ]
+        yield from (*fate_lines(fates), "", *summary_lines(fates, manifest))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        yield f"the manifest's account of the conversion cannot be read: {error!r}"
+
+
 def summary_lines(fates: Iterable[Fate], about: dict[str, Any]) -> Iterator[str]:
     counts: dict[str, int] = defaultdict(int)
     for fate in fates:

@@ -17,23 +17,31 @@ from serve_app.errors import CheckpointError
 
 WRAPPERS = ("model", "state_dict", "module")  # keys under which training scripts save the tensors
 SHARD_PATTERNS = ("*.safetensors", "pytorch_model*.bin")  # the first kind found is used
+FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+SAFETENSORS_FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What is known of a tensor before it is read."""
+
+    shape: tuple[int, ...]
+    kind: str  # of its numbers, as the file calls it
+    is_float: bool  # dense floating-point numbers: all that can be converted
 
 
 class TensorFile(Protocol):
     """One file of named tensors."""
 
     path: Path
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Of every tensor in it."""
-
-    @property
-    def leftovers(self) -> Mapping[str, str]:
-        """What else the file holds, and why it is of no use here."""
+    infos: Mapping[str, TensorInfo]
+    leftovers: Mapping[str, str]  # what else the file holds, and why it is of no use here
 
     def read(self, name: str) -> torch.Tensor:
         """On the CPU, in the file's own precision."""
+
+    def release(self) -> None:
+        """Forget what was read; reading goes on working."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +52,12 @@ class SourceTensor:
     name: str
 
     @property
+    def info(self) -> TensorInfo:
+        return self.file.infos[self.name]
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        return self.file.shapes[self.name]
+        return self.info.shape
 
     def read(self) -> torch.Tensor:
         return self.file.read(self.name)
@@ -64,7 +76,7 @@ class Source:
     def __post_init__(self) -> None:
         tensors: dict[str, SourceTensor] = {}
         for file in self.files:
-            for name in file.shapes:
+            for name in file.infos:
                 if name in tensors:
                     raise CheckpointError(
                         f"{name} is both in {tensors[name].file.path} and in {file.path}"
@@ -77,12 +89,19 @@ class Source:
         paths = [file.path for file in self.files]
         return str(paths[0] if len(paths) == 1 else paths[0].parent)
 
+    def release(self) -> None:
+        for file in self.files:
+            file.release()
+
 
 def open_file(path: Path) -> Source:
     """Raises CheckpointError: no such file, damaged, or a pickle that holds more than tensors."""
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist, or is not a file")
-    file = SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+    try:
+        file = SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
     return Source((file,))
 
 
@@ -99,10 +118,16 @@ def open_directory(directory: Path) -> Source:
     if not paths:
         raise CheckpointError(f"{directory} holds no {' and no '.join(SHARD_PATTERNS)}")
     for index in directory.glob(f"*{paths[0].suffix}.index.json"):
-        listed = {directory / name for name in read_json(index)["weight_map"].values()}
-        for path in sorted(listed - set(paths)):
+        for path in sorted(_listed_shards(index) - set(paths)):
             raise CheckpointError(f"{path} does not exist, but {index} lists it")
-    return Source(tuple(source for path in paths for source in open_file(path).files))
+    return Source(tuple(file for path in paths for file in open_file(path).files))
+
+
+def _listed_shards(index: Path) -> set[Path]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
+        raise CheckpointError(f"{index} holds no weight_map of tensor and file names")
+    return {index.parent / name for name in places.values()}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -111,6 +136,8 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -121,11 +148,13 @@ def read_json(path: Path) -> dict[str, Any]:
 class SafetensorsFile:
     """Holds no code by design; its header is checked against its size first."""
 
-    leftovers: Mapping[str, str] = {}
-
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.shapes = read_tensor_header(path)
+        self.infos: Mapping[str, TensorInfo] = {
+            name: TensorInfo(entry.shape, entry.dtype, entry.dtype in SAFETENSORS_FLOATS)
+            for name, entry in read_tensor_header(path).items()
+        }
+        self.leftovers: Mapping[str, str] = {}
         try:
             with safe_open(path, framework="pt"):
                 pass
@@ -137,29 +166,59 @@ class SafetensorsFile:
             tensor: torch.Tensor = file.get_tensor(name)
             return tensor
 
+    def release(self) -> None:
+        """Nothing is held: every read opens the file."""
+
 
 class TorchFile:
     """A .pth, .pt or .bin file: tensors memory-mapped where the format allows, code refused."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._tensors: dict[str, torch.Tensor] | None = None
         content = _load(path)
-        if not isinstance(content, dict):
-            raise CheckpointError(f"{path} holds a {type(content).__name__}, not named tensors")
-        wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
-        tensors = content if wrapper is None else content[wrapper]
-        self._tensors = {
-            name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)
+        tensors, self._wrapper = _unwrap(content, path)
+        self.infos: Mapping[str, TensorInfo] = {
+            name: _info(tensor) for name, tensor in tensors.items()
         }
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
-        self.leftovers = {
+        self.leftovers: Mapping[str, str] = {
             str(key): "not a tensor: state of the training run"
             for key in content
-            if key != wrapper and (wrapper is not None or key not in self._tensors)
+            if key != self._wrapper and (self._wrapper is not None or key not in tensors)
         }
 
     def read(self, name: str) -> torch.Tensor:
+        if self._tensors is None:
+            self._tensors, _ = _unwrap(_load(self.path), self.path)
         return self._tensors[name]
+
+    def release(self) -> None:
+        # Pages of a mapped file stay in memory for as long as it is mapped.
+        self._tensors = None
+
+
+def _unwrap(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], str | None]:
+    """The named tensors, and the key they were under."""
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not named tensors")
+    wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
+    named = content if wrapper is None else content[wrapper]
+    tensors = {
+        name: value
+        for name, value in named.items()
+        if isinstance(name, str) and isinstance(value, torch.Tensor)
+    }
+    return tensors, wrapper
+
+
+def _info(tensor: torch.Tensor) -> TensorInfo:
+    is_dense = tensor.layout == torch.strided
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return TensorInfo(
+        tuple(tensor.shape),
+        kind if is_dense else f"{tensor.layout} {kind}",
+        is_dense and tensor.dtype in FLOATS,
+    )
 
 
 def _load(path: Path) -> Any:
@@ -173,6 +232,6 @@ def _load(path: Path) -> Any:
         raise CheckpointError(
             f"{path} is not a file of tensors alone: {holds}; not loaded"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is truncated or damaged: {first_line}") from error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import AddedToken, LlamaTokenizer
 
-CLIP_MARKER = "<VideoHere>"
+from serve_app.model.arguments import CLIP_MARKER
 
 
 def write_tokenizer_files(directory: Path) -> None:

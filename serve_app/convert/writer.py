@@ -24,13 +24,13 @@ def write_safetensors(
         file.write(header)
         for (name, shape), tensor in zip(shapes.items(), tensors, strict=True):
             assert tuple(tensor.shape) == shape, f"{name} is {tuple(tensor.shape)}, not {shape}"
-            contiguous = tensor.to(dtype).contiguous()
-            file.write(contiguous.view(torch.uint8).numpy().data)
+            assert tensor.dtype == dtype, f"{name} is {tensor.dtype}"
+            file.write(tensor.contiguous().view(torch.uint8).numpy().data)
 
 
 def _header(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> bytes:
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    entries |= _entries(shapes, dtype)
+    entries |= dict(_entries(shapes, dtype))
     text = json.dumps(entries).encode()
     return text + b" " * (-len(text) % HEADER_ALIGNMENT)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serve_app.errors import InvalidRequestError
+from serve_app.errors import InvalidRequestError, UndecodableClipError
 from serve_app.media.npz import read_npz
 from serve_app.types import FEATURE_NAMES, Features
 
@@ -20,8 +20,12 @@ def read_features(path: Path) -> Features:
     """
     try:
         arrays = read_npz(path.read_bytes(), _check)
-    except OSError as error:
-        raise InvalidRequestError(f"features: {path} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(f"features: {path} cannot be read: {error}") from error
+    except (InvalidRequestError, UndecodableClipError) as error:
+        raise InvalidRequestError(f"features: {path}: {error.message}") from error
+    if not arrays or (STACKED in arrays and len(arrays) > 1):
+        raise InvalidRequestError(f"features: {path} holds {sorted(arrays)}; one way, and only one")
     stacked = arrays.pop(STACKED, None)
     if stacked is not None:
         arrays |= zip(FEATURE_NAMES, stacked.reshape(len(FEATURE_NAMES), -1), strict=True)
@@ -36,10 +40,10 @@ def _check(name: str, shape: tuple[int, ...], dtype: "np.dtype[np.generic]") -> 
     rows = {STACKED: len(FEATURE_NAMES)} | dict.fromkeys(FEATURE_NAMES, 1)
     expected = rows.get(name)
     if expected is None:
-        raise InvalidRequestError(f"features: unknown name {name}; known are {', '.join(rows)}")
+        raise InvalidRequestError(f"unknown name {name}; known are {', '.join(rows)}")
     num_values = int(np.prod(shape))
     fits = shape[-1:] and num_values == expected * shape[-1] <= expected * MAX_FEATURE_SIZE
     if not fits or dtype.kind != "f":
         raise InvalidRequestError(
-            f"features: {name} is {shape} {dtype}; expected {expected} x width of a float type"
+            f"{name} is {shape} {dtype}; expected {expected} x width of a float type"
         )

@@ -1,4 +1,10 @@
-"""Names of what the plugin takes with a request besides the clip. Importing them costs nothing."""
+"""Names that the plugin and its callers share. Importing them costs nothing."""
+
+MODALITY = "video"
+"""Of a clip. A built-in name: vLLM's OpenAI layer knows no others."""
+
+CLIP_MARKER = "<VideoHere>"
+"""Where a clip goes in a text prompt."""
 
 BEFORE_FEATURES = "ids_before_features"
 """In `mm_processor_kwargs`: token ids that come before the clip's last four positions (processing.py)."""

@@ -33,9 +33,8 @@ from vllm.model_executor.models.utils import (
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.sequence import IntermediateTensors
 
+from serve_app.model.arguments import CLIP_MARKER, MODALITY
 from serve_app.model.processing import (
-    CLIP_MARKER,
-    MODALITY,
     ClipDummyInputsBuilder,
     ClipMultiModalProcessor,
     ClipProcessingInfo,

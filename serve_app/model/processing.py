@@ -40,7 +40,7 @@ from vllm.multimodal.processing import (
     PromptUpdateDetails,
 )
 
-from serve_app.model.arguments import BEFORE_FEATURES
+from serve_app.model.arguments import BEFORE_FEATURES, CLIP_MARKER, MODALITY
 from serve_app.model.config import (
     NUM_CLS_POSITIONS,
     NUM_FEATURE_POSITIONS,
@@ -48,8 +48,6 @@ from serve_app.model.config import (
     tower_input_shape,
 )
 
-MODALITY = "video"  # a built-in name: vLLM's OpenAI layer knows no others
-CLIP_MARKER = "<VideoHere>"
 UNK_TOKEN_ID = 0  # what the marker expands to; see `_get_prompt_updates`
 MIN_WAVEFORM_SAMPLES = 400  # below this HuBERT's seven convolutions have no output frame
 MEAN_PIXEL = (123, 117, 104)  # RGB; normalises to zero within half a grey level

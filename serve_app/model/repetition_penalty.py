@@ -7,6 +7,8 @@ A vLLM V1 logits processor: it runs before temperature, top-k and top-p, as in t
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,54 +21,90 @@ from serve_app.model.arguments import REPETITION_PENALTY
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
+LIMITS = (0.01, 100.0)  # beyond them a logit may leave what a float holds
+
+
+@dataclass(slots=True)
+class _Request:
+    """What a row of the batch was asked for, and how far it has been taken into account."""
+
+    penalty: float
+    generated_ids: Sequence[int]  # vLLM's own list; it grows
+    slot: int | None = None  # of the mask
+    num_seen: int = 0
+
 
 class GeneratedRepetitionPenalty(LogitsProcessor):
-    """One gather and one scatter for the whole batch, whatever its size."""
+    """Keeps a mask of seen tokens, so that a step costs the same however long the answers are."""
 
     def __init__(
         self, vllm_config: "VllmConfig", device: torch.device, is_pin_memory: bool
     ) -> None:
         self._device = device
-        self._bos_id: int = vllm_config.model_config.hf_config.text_config.bos_token_id
-        # By row of the batch: the penalty, and vLLM's own growing list of generated ids.
-        self._requests: dict[int, tuple[float, Sequence[int]]] = {}
+        text_config = vllm_config.model_config.hf_config.text_config
+        self._bos_id: int = text_config.bos_token_id
+        num_slots = vllm_config.scheduler_config.max_num_seqs
+        self._seen = torch.zeros(num_slots, text_config.vocab_size, dtype=torch.bool, device=device)
+        self._requests: dict[int, _Request] = {}  # by row of the batch
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
         penalty = _penalty(sampling_params)
-        if not penalty > 0:
-            raise ValueError(f"{REPETITION_PENALTY} is {penalty}; it must be above 0")
+        low, high = LIMITS
+        if not low <= penalty <= high:
+            raise ValueError(f"{REPETITION_PENALTY} is {penalty}; it must be in {low} to {high}")
 
     def is_argmax_invariant(self) -> bool:
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        process_dict_updates(self._requests, batch_update, self._new_request)
+        process_dict_updates(self._requests, batch_update, _new_request)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """(num_rows, vocab_size), changed in place."""
         if not self._requests:
             return logits
-        rows: list[int] = []
-        columns: list[int] = []
-        penalties: list[float] = []
-        for row, (penalty, generated_ids) in self._requests.items():
-            seen = {self._bos_id, *generated_ids}
-            rows += [row] * len(seen)
-            columns += seen
-            penalties += [penalty] * len(seen)
-        where = torch.tensor([rows, columns], device=self._device)
-        factor = torch.tensor(penalties, dtype=logits.dtype, device=self._device)
-        values = logits[where[0], where[1]]
-        logits[where[0], where[1]] = torch.where(values > 0, values / factor, values * factor)
+        self._take_in_new_tokens()
+        rows = self._tensor(list(self._requests))
+        seen = self._seen[self._tensor([request.slot for request in self._requests.values()])]
+        penalty = torch.tensor(
+            [[request.penalty] for request in self._requests.values()],
+            dtype=logits.dtype,
+            device=self._device,
+        )
+        values = logits[rows]
+        penalised = torch.where(values > 0, values / penalty, values * penalty)
+        logits[rows] = torch.where(seen, penalised, values)
         return logits
 
-    @staticmethod
-    def _new_request(
-        params: SamplingParams, _prompt_ids: list[int] | None, generated_ids: list[int]
-    ) -> tuple[float, Sequence[int]] | None:
-        penalty = _penalty(params)
-        return None if penalty == 1 else (penalty, generated_ids)
+    def _take_in_new_tokens(self) -> None:
+        taken = {request.slot for request in self._requests.values()}
+        free = (slot for slot in range(len(self._seen)) if slot not in taken)
+        slots: list[int] = []
+        ids: list[int] = []
+        for request in self._requests.values():
+            if request.slot is None:
+                request.slot = next(free)
+                self._seen[request.slot] = False
+                slots.append(request.slot)
+                ids.append(self._bos_id)
+            # Asynchronous scheduling puts -1 where a token is not known yet.
+            unseen = islice(request.generated_ids, request.num_seen, None)
+            new_ids = list(takewhile(lambda token: token >= 0, unseen))
+            request.num_seen += len(new_ids)
+            slots += [request.slot] * len(new_ids)
+            ids += new_ids
+        self._seen[self._tensor(slots), self._tensor(ids)] = True
+
+    def _tensor(self, values: Sequence[int | None]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self._device)
+
+
+def _new_request(
+    params: SamplingParams, _prompt_ids: list[int] | None, generated_ids: list[int]
+) -> _Request | None:
+    penalty = _penalty(params)
+    return None if penalty == 1 else _Request(penalty, generated_ids)
 
 
 def _penalty(params: SamplingParams) -> float:

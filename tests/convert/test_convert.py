@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from serve_app.check import check_tensors, open_checkpoint
 from serve_app.checkpoint import read_manifest
-from serve_app.convert.convert import Options, Report
-from serve_app.errors import ConfigurationError
+from serve_app.convert.convert import UNFINISHED, Options, Report
+from serve_app.errors import CheckpointError, ConfigurationError
 
 Convert = Callable[..., Report]
 Q_PROJ = "model.layers.1.self_attn.q_proj"
@@ -51,14 +51,14 @@ def test_every_tensor_of_every_download_is_accounted_for(
         assert {(file.name, name) for name in content.get("model", content)} <= told
     assert {fate.verdict for fate in report.fates} == {"used", "ignored"}
     ignored = {fate.tensor: fate.note for fate in report.fates if fate.verdict == "ignored"}
-    assert ignored["blocks.2.attn.qkv.weight"] == "the original drops EVA's last block"
+    assert ignored["blocks.2.attn.qkv.weight"] == "the original runs EVA's first 2 blocks"
     assert ignored["masked_spec_embed"] == "used in training alone"
     assert "optimizer" in ignored
-    assert not any(note == "the model has no such tensor" for note in ignored.values())
+    assert not any(note == "the model has no place for it" for note in ignored.values())
     manifest = read_manifest(tmp_path / "out")
     assert manifest is not None
     assert len(manifest["tensors"]) == len(report.fates)
-    assert len(manifest["inputs"]) == 8
+    assert len(manifest["inputs"]) == 10
 
 
 def test_lora_is_merged_in_float32(
@@ -152,5 +152,28 @@ def test_an_interrupted_conversion_leaves_nothing_that_looks_finished(
         with pytest.raises(KeyboardInterrupt):
             convert_to(downloads)
     assert not (tmp_path / "out").exists()
-    assert not (tmp_path / "out.part" / "config.json").exists()
-    assert convert_to(downloads).problems == []  # and the next run is not in its way
+    assert not (tmp_path / "out.part").exists()
+
+
+def test_what_a_killed_conversion_left_is_cleared_and_nothing_else_is(
+    downloads: Downloads, convert_to: Convert, tmp_path: Path
+) -> None:
+    part = tmp_path / "out.part"
+    part.mkdir()
+    (part / "precious").touch()
+    with pytest.raises(ConfigurationError, match=r"out\.part is in the way"):
+        convert_to(downloads)
+    assert (part / "precious").exists()
+    (part / UNFINISHED).touch()
+    with pytest.raises(CheckpointError, match=r"config\.json does not exist"):
+        open_checkpoint(part)
+    assert convert_to(downloads).problems == []
+    assert not part.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    downloads: Downloads, convert_to: Convert, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="file/out cannot be written"):
+        convert_to(downloads, "file/out")

@@ -13,8 +13,9 @@ from parity.downloads import Downloads
 from safetensors.torch import load_file, save_file
 
 from serve_app.cli import main
+from serve_app.convert.config import Geometry
 from serve_app.convert.convert import Options, Report
-from serve_app.errors import CheckpointError
+from serve_app.errors import CheckpointError, ConfigurationError
 
 Convert = Callable[..., Report]
 LORA = "llama_model.base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
@@ -117,8 +118,146 @@ def test_a_llama_of_another_width_is_named(downloads: Downloads, convert_to: Con
 def test_a_llama_with_fewer_layers_is_named(downloads: Downloads, convert_to: Convert) -> None:
     edit_config(downloads.llama, num_hidden_layers=2)
     problems = convert_to(downloads).problems
-    assert any("model.layers.2.mlp.up_proj.weight" in p and "is of no layer" in p for p in problems)
-    assert any("layers.2.self_attn.q_proj.lora_A" in p and "2 layers" in p for p in problems)
+    assert any("model.layers.2.mlp.up_proj.weight" in p and "is not used" in p for p in problems)
+    assert any("layers.2.self_attn.q_proj.lora_A" in p and "is not used" in p for p in problems)
+
+
+@pytest.mark.parametrize(
+    ("which", "name"),
+    [
+        ("emotion_llama", "ln_vision.weight"),
+        ("emotion_llama", "feats_llama_proj4.weight"),
+        ("emotion_llama", LORA.replace("v_proj.lora_B", "v_proj.lora_embedding_B")),
+        ("eva", "blocks.0.gamma_1"),
+    ],
+)
+def test_a_tensor_that_finds_no_place_is_refused_unless_allowed(
+    downloads: Downloads, convert_to: Convert, which: str, name: str
+) -> None:
+    file = getattr(downloads, which)
+    edit(file, lambda tensors: tensors.update({name: torch.ones(4)}))
+    (problem,) = convert_to(downloads).problems
+    assert problem == f"{name} [4] in {file} is not used: the model has no place for it"
+    report = convert_to(downloads, options=Options(dtype="fp32", allow_unknown=True))
+    assert report.problems == []
+    assert any(f.tensor == name and f.verdict == "ignored" for f in report.fates)
+
+
+def test_a_lost_block_of_eva_is_not_taken_for_a_dropped_one(
+    downloads: Downloads, convert_to: Convert
+) -> None:
+    (downloads.eva.parent / "dims.json").unlink()
+    options = Options(geometry=Geometry(eva_num_heads=3))
+    with pytest.raises(
+        CheckpointError, match=r"do not say the number of blocks, of 3 in .*eva_vit_g"
+    ):
+        convert_to(downloads, options=options)
+    options = Options(geometry=Geometry(eva_num_heads=3, eva_num_blocks=4))
+    with pytest.raises(CheckpointError, match="holds 3 blocks; 4 are needed"):
+        convert_to(downloads, options=options)
+
+
+def test_eva_without_a_known_number_of_heads_is_asked_about(
+    downloads: Downloads, convert_to: Convert
+) -> None:
+    (downloads.eva.parent / "dims.json").unlink()
+    with pytest.raises(CheckpointError, match=r"do not say the number of heads .*--eva-heads"):
+        convert_to(downloads)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        (Geometry(image_size=450), "450 is no multiple of 14"),
+        (Geometry(image_size=42), "9 patches do not divide"),
+        (Geometry(image_size=0), "image size is 0; it must be a whole number"),
+        (Geometry(eva_num_heads=-3), "is -3; it must be a whole number above 0"),
+        (Geometry(eva_num_heads=5), "5 heads do not divide the 48 channels"),
+        (Geometry(eva_num_blocks=-1), "is -1; it must be a whole number above 0"),
+    ],
+    ids=str,
+)
+def test_a_geometry_that_makes_no_sense_is_refused(
+    downloads: Downloads, convert_to: Convert, geometry: Geometry, message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        convert_to(downloads, options=Options(geometry=geometry))
+
+
+@pytest.mark.parametrize("alpha", [0, -3, float("nan"), float("inf")])
+def test_an_alpha_that_makes_no_sense_is_refused(
+    downloads: Downloads, convert_to: Convert, alpha: float
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"--lora-alpha is {alpha}"):
+        convert_to(downloads, options=Options(lora_alpha=alpha))
+
+
+def test_ranks_that_differ_are_named(downloads: Downloads, convert_to: Convert) -> None:
+    down = LORA.replace("lora_B", "lora_A")
+    edit(downloads.emotion_llama, lambda tensors: tensors.update({down: tensors[down][:4]}))
+    with pytest.raises(
+        CheckpointError, match=r"v_proj\.lora_A\.weight \[4, 96\] in .* not of rank 8"
+    ):
+        convert_to(downloads)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "message"),
+    [
+        (
+            1e6,
+            "fp16",
+            r"holds 1e\+06, made from .*Emoation_LLaMA\.pth; float16 holds at most 65504",
+        ),
+        (float("nan"), "fp32", "holds nan"),
+        (float("inf"), "bf16", "holds inf"),
+    ],
+)
+def test_a_number_that_cannot_be_stored_is_named(
+    downloads: Downloads,
+    convert_to: Convert,
+    tmp_path: Path,
+    value: float,
+    dtype: str,
+    message: str,
+) -> None:
+    edit(downloads.emotion_llama, lambda tensors: tensors["llama_proj.weight"][0].fill_(value))
+    with pytest.raises(CheckpointError, match=rf"projectors\.visual\.weight {message}"):
+        convert_to(downloads, options=Options(dtype=dtype))
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.float8_e4m3fn], ids=str)
+def test_numbers_that_are_no_floats_are_refused(
+    downloads: Downloads, convert_to: Convert, dtype: torch.dtype
+) -> None:
+    name = "llama_proj.weight"
+    edit(downloads.emotion_llama, lambda tensors: tensors.update({name: tensors[name].to(dtype)}))
+    (problem,) = convert_to(downloads).problems
+    kind = str(dtype).removeprefix("torch.")
+    assert problem.endswith(f"is stored as {kind}; only dense floats can be converted")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "llama", "num_attention_heads": 5, "hidden_size": 96}'),
+        ("config.json", '{"model_type": "llama", "vocab_size": null}'),
+        ("model.safetensors.index.json", "{}"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 1}}'),
+        ("tokenizer.model", "no model"),
+        ("../dims.json", '{"dims": null}'),
+        ("../dims.json", '{"vit_heads": "four"}'),
+    ],
+    ids=str,
+)
+def test_a_broken_file_beside_the_weights_is_named(
+    downloads: Downloads, convert_to: Convert, file: str, text: str
+) -> None:
+    (downloads.llama / file).write_text(text)
+    with pytest.raises(CheckpointError, match=r"Llama-2-7b-chat-hf|dims\.json"):
+        convert_to(downloads)
 
 
 @pytest.mark.parametrize(("key", "value"), [("do_normalize", False), ("sampling_rate", 8000)])

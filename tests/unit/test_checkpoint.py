@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from serve_app.check import open_checkpoint
 from serve_app.checkpoint import (
@@ -12,8 +14,8 @@ from serve_app.checkpoint import (
     combine_hashes,
     hash_files,
     read_tensor_header,
-    write_manifest,
 )
+from serve_app.cli import main
 from serve_app.errors import CheckpointError
 
 
@@ -63,18 +65,56 @@ def test_a_directory_that_is_not_its_manifests_is_refused(
         open_checkpoint(copy)
 
 
-def test_a_directory_without_manifest_is_taken_as_it_is(
+def test_a_directory_without_manifest_was_not_finished(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_checkpoint, copy)
     (copy / MANIFEST).unlink()
-    without = open_checkpoint(copy)
-    assert without.sha256 == open_checkpoint(tiny_checkpoint).sha256
-    write_manifest(copy, {})
-    assert open_checkpoint(copy).sha256 == without.sha256
-    (copy / MANIFEST).write_text("{")
-    with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
+    with pytest.raises(CheckpointError, match=r"manifest\.json is missing: .* not finished"):
+        open_checkpoint(copy)
+    assert main(["check", str(copy), "--write-manifest"]) == 0
+    assert open_checkpoint(copy).sha256 == open_checkpoint(tiny_checkpoint).sha256
+
+
+def test_an_incomplete_directory_gets_no_manifest(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    (copy / MANIFEST).unlink()
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["projectors.audio.bias"]
+    save_file(tensors, copy / "model.safetensors")
+    assert main(["check", str(copy), "--write-manifest"]) == 1
+    assert not (copy / MANIFEST).exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"files": [1]}', '{"files": {}, "sha256": "0"}']
+)
+def test_a_damaged_manifest_is_named(tiny_checkpoint: Path, tmp_path: Path, text: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    (copy / MANIFEST).write_text(text)
+    with pytest.raises(CheckpointError, match=r"manifest\.json (is damaged|has changed)"):
+        open_checkpoint(copy)
+
+
+def test_numbers_that_are_no_floats_are_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    tensors = load_file(copy / "model.safetensors")
+    tensors["projectors.audio.bias"] = tensors["projectors.audio.bias"].to(torch.int8)
+    save_file(tensors, copy / "model.safetensors")
+    (copy / MANIFEST).unlink()
+    with pytest.raises(CheckpointError, match=r"audio\.bias in .* is stored as I8, not as floats"):
+        open_checkpoint(copy)
+
+
+def test_a_dangling_link_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    (copy / "more.safetensors").symlink_to(copy / "none")
+    with pytest.raises(CheckpointError, match=r"more\.safetensors cannot be read"):
         open_checkpoint(copy)
 
 
@@ -82,8 +122,8 @@ def test_a_truncated_file_is_told_with_its_first_lost_tensor(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     whole = tiny_checkpoint / "model.safetensors"
-    shapes = read_tensor_header(whole)
-    assert shapes["projectors.cls.bias"] == (64,)
+    entry = read_tensor_header(whole)["projectors.cls.bias"]
+    assert (entry.shape, entry.dtype) == ((64,), "F32")
     data = whole.read_bytes()
     part = tmp_path / "part.safetensors"
     part.write_bytes(data[:-10])
@@ -103,10 +143,20 @@ def test_a_truncated_file_is_told_with_its_first_lost_tensor(
         (None, "does not exist"),
         ("{", "is not JSON"),
         ({"model_type": "llama"}, "model_type 'llama'; expected 'emotion_llama'"),
-        ({"model_type": "emotion_llama"}, "lacks the key vision_config.image_size"),
+        ({"model_type": "emotion_llama"}, "vision_config.image_size None, not a number"),
+        ({"model_type": "emotion_llama", "vision_config": []}, "image_size None, not a number"),
+        ([], "model_type None; expected"),
         ({"model_type": "emotion_llama", "vision_config": {"image_size": 448}}, "no .safetensors"),
     ],
-    ids=["absent", "broken", "another model", "no vision tower", "no weights"],
+    ids=[
+        "absent",
+        "broken",
+        "another model",
+        "no vision tower",
+        "odd vision tower",
+        "no object",
+        "no weights",
+    ],
 )
 def test_a_directory_that_cannot_be_served_is_refused(
     tmp_path: Path, config: object, message: str

@@ -74,7 +74,8 @@ def test_the_server_does_not_start_on_a_damaged_checkpoint_and_names_the_tensor(
         (copy / "manifest.json").unlink()
     assert main(["serve", "--config", LAPTOP, "--model", str(copy)]) == 1
     error = capsys.readouterr().err
-    assert ("has changed: its sha256 is" in error) == has_manifest
+    told = "has changed: its sha256 is" if has_manifest else "manifest.json is missing"
+    assert told in error
     assert f"projectors.audio.bias [64] is missing in {copy}" in error
     assert "projectors.cls.bias in" in error and "has the shape [1]; needed is [64]" in error
     assert "projectors.mouth.bias [64] in" in error and "is no tensor of this model" in error
@@ -88,7 +89,12 @@ def test_the_server_does_not_start_on_a_damaged_checkpoint_and_names_the_tensor(
         (["clip.mp4", "what?", "--requests", "r.jsonl"], "give CLIP and QUESTION, or --requests"),
         (["--requests", "/none.jsonl"], "--requests /none.jsonl: "),
         (["--requests", LAPTOP, "--concurrency", "0"], "--concurrency is 0; at least 1"),
+        (["clip.mp4", "--requests", LAPTOP], "give CLIP and QUESTION, or --requests"),
+        (["clip.mp4", "what?", "--url", "nonsense"], "--url nonsense: "),
+        (["clip.mp4", "what?", "--temperature", "nan"], "temperature: "),
+        (["a\0b", "what?"], "is no path"),
         (["clip.mp4", "what?", "--features", "/none.npz"], "features: /none.npz cannot be read"),
+        (["clip.mp4", "what?", "--features", LAPTOP], f"features: {LAPTOP}: the npz cannot"),
     ],
     ids=str,
 )
