@@ -1,6 +1,6 @@
 """Time and peak memory of `emotion-llama convert` on random downloads of the published widths.
 
-    python scripts/measure_conversion.py [--layers 8] [--eva-blocks 40] [--bin] [--folder DIR]
+    python scripts/measure_conversion.py [--layers 8] [--bin] [--folder DIR]
 
 LLaMA-2-7B, EVA ViT-g and HuBERT-large in width, but with few layers. Memory is the largest resident set of
 the converting process, pages of mapped files included. Limit: 1.5 x the largest shard + the largest tower.
@@ -32,7 +32,7 @@ sys.exit(status)
 """  # from inside: what the parent is told of its children includes its own peak
 LAYERS_PER_SHARD = 3  # 405 MB each in half precision
 LORA_RANK = 64
-EVA_WIDTH, EVA_MLP, EVA_PATCH, EVA_GRID = 1408, 6144, 14, 16
+EVA_WIDTH, EVA_MLP, EVA_PATCH, EVA_GRID, EVA_NUM_BLOCKS = 1408, 6144, 14, 16, 40
 FEATURE_SIZE, PATCHES_PER_GROUP = 1024, 4
 VOCAB_SIZE = 32_000
 Tensors = dict[str, torch.Tensor]
@@ -74,7 +74,7 @@ def split(names: list[str], size: int) -> Iterator[list[str]]:
         yield names[start : start + size]
 
 
-def write_eva(file: Path, num_blocks: int) -> None:
+def write_eva(file: Path) -> None:
     width = EVA_WIDTH
     tensors = {
         "cls_token": random(1, 1, width),
@@ -82,7 +82,7 @@ def write_eva(file: Path, num_blocks: int) -> None:
         "patch_embed.proj.weight": random(width, 3, EVA_PATCH, EVA_PATCH),
         "patch_embed.proj.bias": random(width),
     }
-    for number in range(num_blocks):
+    for number in range(EVA_NUM_BLOCKS):
         block = {
             "attn.q_bias": random(width),
             "attn.v_bias": random(width),
@@ -140,27 +140,26 @@ def largest(folder: Path, pattern: str) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--eva-blocks", type=int, default=40)
     parser.add_argument("--bin", action="store_true", help="LLaMA as pytorch_model-*.bin")
     parser.add_argument("--folder", type=Path, help="for the files; default: the temporary folder")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         folder = Path(temporary)
         write_llama(folder / "llama", args.layers, args.bin)
-        write_eva(folder / "eva.pth", args.eva_blocks)
+        write_eva(folder / "eva.pth")
         write_hubert(folder / "hubert")
         write_checkpoint(folder / "checkpoint.pth", args.layers)
         shard = largest(folder / "llama", "*model-*")
         tower = max(largest(folder, "eva.pth"), largest(folder / "hubert", "*.bin"))
         total = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / MIB
         print(f"inputs {total:.0f} MiB; largest shard {shard:.0f}, largest tower {tower:.0f} MiB")
-        command = [sys.executable, "-c", CONVERT, "convert", "--allow-unknown"]
+        command = [sys.executable, "-c", CONVERT, "convert"]
         for name in ("llama", "eva", "hubert", "checkpoint"):
             suffix = ".pth" if name in ("eva", "checkpoint") else ""
             command += [f"--{name}", str(folder / f"{name}{suffix}")]
         started = time.perf_counter()
         run = subprocess.run(
-            [*command, "--out", str(folder / "out")], check=True, capture_output=True, text=True
+            [*command, "--out", str(folder / "out")], stdout=subprocess.PIPE, text=True, check=True
         )
         seconds = time.perf_counter() - started
         peak = int(run.stdout.split("PEAK")[-1]) / 1024

@@ -23,7 +23,7 @@ from serve_app.types import (
     Tokenization,
 )
 
-FrameTime = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+FrameTime = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 FeatureName = Literal["face_feature", "temporal_feature", "audio_feature"]
 Feature = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
 

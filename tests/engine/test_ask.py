@@ -62,14 +62,19 @@ def test_many_requests_are_answered_in_order_with_errors_as_objects(
         {"clip": str(clip_files[0]), "question": "<VideoHere>"},
         {"clip": str(clip_files[0]), "question": "a " * 3000},
         ["no object"],
+        {"clip": "a\0b", "question": "?"},
+        {"clip": str(clip_files[0]), "question": "?", "frame": 10**400},
+        {"clip": str(clip_files[0]), "question": "?", "max-tokens": 1, "max_tokens": 2},
+        {"clip": str(clip_files[0]), "question": "two\u2028lines", "max_tokens": 4},
     ]
     file = tmp_path / "requests.jsonl"
-    file.write_text("\n".join(map(json.dumps, lines)) + "\n\nno JSON\n")
+    text = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    file.write_text(f"{text}\n\n{'[' * 100_000}\nno JSON\n", encoding="utf-8-sig")
     command = [sys.executable, "-m", "serve_app.cli", "ask", "--requests", str(file)]
     options = ["--model", str(tiny_checkpoint), "--parity", "reference", "--temperature", "0"]
     run = subprocess.run([*command, *options], capture_output=True, text=True)
     assert run.returncode == 3, run.stderr[-2000:]
-    assert "8 of 13 requests failed" in run.stderr
+    assert "12 of 18 requests failed" in run.stderr
     answers = [json.loads(line) for line in run.stdout.splitlines()]
     few, from_npz, from_mp4, with_features, training = answers[:5]
     assert [len(a["token_ids"]) for a in answers[:5]] == [4, 8, 8, 8, 8]
@@ -81,9 +86,10 @@ def test_many_requests_are_answered_in_order_with_errors_as_objects(
     assert len(with_features["provenance"]["features"]) == 3
     assert with_features["provenance"]["zeroed"] == []
     assert training["prompt_token_ids"].count(0) == 260
-    assert [error["error_code"] for error in answers[5:]] == [
+    assert [each.get("error_code", "answered") for each in answers[5:]] == [
         *("clip_not_found", "invalid_request", "invalid_request", "invalid_request"),
         *("invalid_request", "question_too_long", "invalid_request", "invalid_request"),
+        *("invalid_request", "invalid_request", "answered", "invalid_request", "invalid_request"),
     ]
     assert {"error", "code", "details", "error_code"} == answers[5].keys()
     assert answers[5]["code"] == 404
