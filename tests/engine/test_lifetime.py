@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import psutil
+from processes import is_engine
 
 HOLD_AN_ENGINE = """
 import asyncio, sys
@@ -35,7 +36,7 @@ def test_a_killed_owner_takes_its_engine_along(tiny_checkpoint: Path, tmp_path: 
     assert owner.stdout is not None
     assert any("UP" in line for line in iter(owner.stdout.readline, "")), "it never came up"
     children = psutil.Process(owner.pid).children(recursive=True)
-    assert any("EngineCore" in child.name() for child in children)
+    assert any(map(is_engine, children))
     owner.kill()
     owner.wait()
     _, alive = psutil.wait_procs(children, timeout=10)

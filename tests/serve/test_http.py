@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from processes import is_engine
 from ray import serve
 from serve.conftest import APP_NAME, BODY_TIMEOUT_S, MAX_IN_FLIGHT
 
@@ -237,7 +238,7 @@ def test_a_dead_engine_is_replaced(http: httpx.Client, clip_files: list[Path]) -
     """Last in the file: it costs a restart of the engine."""
     ours = psutil.Process().children(recursive=True)
     (replica,) = [p for p in ours if f"ServeReplica:{APP_NAME}:Generator" in p.name()]
-    (engine,) = [p for p in replica.children() if "EngineCore" in p.name()]
+    (engine,) = filter(is_engine, replica.children())
     engine.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 120
     codes = set()
