@@ -1,0 +1,1 @@
+"""The demonstration checkpoint: its drawn faces, synthetic voices, training stages and report."""

@@ -1,0 +1,69 @@
+"""Stages 1 and 2 side by side: one process and one core for each tower."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from demo.architecture import IMAGE_SIZE
+from demo.data import make_faces, make_voices
+from demo.face_stage import train_face_tower
+from demo.voice_stage import train_voice_tower
+from serve_app.model.config import EmotionLlamaConfig
+
+FACE_TOWER, VOICE_TOWER = "face_tower.pt", "voice_tower.pt"
+HELD_OUT_SEED = 1_000_000  # added to the seed of the training material
+NUM_HELD_OUT = 450
+
+
+@dataclass(frozen=True, slots=True)
+class TowerPlan:
+    """How much of everything."""
+
+    num_faces: int = 12_000
+    face_steps: int = 2600
+    num_voices: int = 6000
+    voice_steps: int = 1700
+
+
+def train_towers(config: EmotionLlamaConfig, plan: TowerPlan, seed: int, work: Path) -> None:
+    """Writes FACE_TOWER and VOICE_TOWER into `work`; one that is there already is kept."""
+    stages = {FACE_TOWER: _train_face, VOICE_TOWER: _train_voice}
+    context = get_context("spawn")
+    processes = [
+        context.Process(target=_alone, args=(stage, config, plan, seed, work / name))
+        for name, stage in stages.items()
+        if not (work / name).exists()
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise SystemExit("a tower's training failed; see above")
+
+
+Stage = Callable[[EmotionLlamaConfig, TowerPlan, int], torch.nn.Module]
+
+
+def _alone(
+    stage: Stage, config: EmotionLlamaConfig, plan: TowerPlan, seed: int, path: Path
+) -> None:
+    torch.set_num_threads(1)
+    part = path.with_suffix(".part")  # a file of the final name is whole
+    torch.save(stage(config, plan, seed).state_dict(), part)
+    part.rename(path)
+
+
+def _train_face(config: EmotionLlamaConfig, plan: TowerPlan, seed: int) -> torch.nn.Module:
+    faces = make_faces(plan.num_faces, seed, IMAGE_SIZE)
+    held_out = make_faces(NUM_HELD_OUT, seed + HELD_OUT_SEED, IMAGE_SIZE)
+    return train_face_tower(config, faces, held_out, plan.face_steps, seed)
+
+
+def _train_voice(config: EmotionLlamaConfig, plan: TowerPlan, seed: int) -> torch.nn.Module:
+    voices = make_voices(plan.num_voices, seed)
+    held_out = make_voices(NUM_HELD_OUT, seed + HELD_OUT_SEED)
+    return train_voice_tower(config, voices, held_out, plan.voice_steps, seed)

@@ -1,0 +1,31 @@
+"""The demonstration's tokenizer: sentencepiece BPE with byte fallback, as LLaMA's."""
+
+from pathlib import Path
+
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+
+from demo.conversation import corpus
+from demo.labels import LABELS
+
+VOCAB_SIZE = 1146
+CORPUS_EXERCISES = 3000
+
+
+def write_tokenizer(path: Path, seed: int) -> None:
+    """Raises AssertionError where a label did not become one token: what log-probabilities need."""
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(corpus(CORPUS_EXERCISES, seed)),
+        model_prefix=str(path.with_suffix("")),
+        model_type="bpe",
+        vocab_size=VOCAB_SIZE,
+        character_coverage=1.0,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        num_threads=1,
+        minloglevel=2,
+    )
+    path.with_suffix(".vocab").unlink()
+    pieces = SentencePieceProcessor(model_file=str(path))
+    split = [label for label in LABELS if len(pieces.encode(label)) != 1]
+    assert not split, f"labels of more than one token: {split}"
