@@ -1,6 +1,6 @@
 """Trains the demonstration checkpoint: python scripts/train_demo.py OUT
 
-Drawn faces and synthetic voices go in; a few MB in the plugin's layout come out, with a model card. On two busy
+Drawn faces and synthetic voices go in; a few MB in the plugin's layout come out, with a card. On two busy
 cores its stages took 45 minutes in all. Every random number comes from the seed; that two runs give the same
 files has not been shown yet.
 
