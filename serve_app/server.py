@@ -17,7 +17,6 @@ from serve_app.checkpoint import (
     compare_with_manifest,
     hash_files,
     read_image_size,
-    read_manifest,
 )
 from serve_app.errors import ConfigurationError, NotReadyError
 from serve_app.serve_config import app_settings
@@ -77,9 +76,9 @@ def _prepare_environment() -> None:
 def _check_model(directory: Path) -> None:
     """Before anything is started: a replica would fail three times, and tell with a traceback."""
     read_image_size(directory)
-    if read_manifest(directory) and not compare_with_manifest(directory, hash_files(directory)):
+    if not compare_with_manifest(directory, hash_files(directory)):
         return
-    # Only here: it imports torch, to say which tensors are at fault, or to judge by them alone.
+    # Only here: it imports torch, to say which tensors are at fault.
     from serve_app.check import open_checkpoint
 
     open_checkpoint(directory)

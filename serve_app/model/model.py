@@ -1,14 +1,7 @@
 """EmotionLlamaForConditionalGeneration for vLLM: towers -> projectors -> LLaMA.
 
-Checkpoint tensors (Hugging-Face style directory, safetensors):
-
-    language_model.model.*, language_model.lm_head.weight    as LlamaForCausalLM
-    vision_tower.*                                           as transformers' Blip2VisionModel
-    audio_tower.*                                            as transformers' HubertModel
-    face_tower.*, temporal_tower.*                           optional, as their transformers models
-    projectors.{visual,face,temporal,audio,cls}.{weight,bias}
-
-The engine refuses to start when one of them is missing or one is left over.
+The tensors of a checkpoint are those of weights.py. The engine refuses to start when one of them
+is missing or one is left over.
 """
 
 from collections.abc import Iterable, Iterator
