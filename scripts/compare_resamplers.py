@@ -19,9 +19,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 import soxr
-from make_sample_clip import SAMPLES_PER_S, voice
+from plain_clips import voice
 from scipy import signal  # type: ignore[import-untyped]
 
+from serve_app.demo.movie import SAMPLES_PER_S
 from serve_app.media.audio import BATCH_SAMPLES
 from serve_app.media.reference_audio import SOURCE_RATE, reference_waveform
 from serve_app.types import SAMPLE_RATE

@@ -35,7 +35,7 @@ from serve_app.tokenizer import Tokenizer
 NUM_THREADS = 2
 LANGUAGE_SEED = 2_000_000  # faces and voices of stage 3 are not those of the towers
 LANGUAGE_FACES, LANGUAGE_VOICES = 5000, 3000
-LANGUAGE_STEPS = 800
+LANGUAGE_STEPS = 1000
 REPORT_SEED = 31_337_000
 REPORT_CLIPS = 300
 QUICK = TowerPlan(num_faces=256, face_steps=4, num_voices=64, voice_steps=4)

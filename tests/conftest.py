@@ -36,7 +36,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def clip_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Eight mp4 files with different faces, voices and lengths."""
-    from make_sample_clip import face_frames, voice, write_clip
+    from plain_clips import face_frames, voice
+
+    from serve_app.demo.movie import write_clip
 
     folder = tmp_path_factory.mktemp("clips")
     paths = [folder / f"{seed}.mp4" for seed in range(8)]

@@ -1,8 +1,8 @@
 """The model card: what the checkpoint is, what it is not, and what was measured."""
 
-from demo.faces import ACTION_UNITS
-from demo.labels import FACE_OF, FACES, LABELS, VOICE_OF, VOICES
 from demo.measuring import Measured
+from serve_app.demo.faces import ACTION_UNITS
+from serve_app.demo.labels import FACE_OF, FACES, LABELS, VOICE_OF, VOICES
 
 _ABOUT = """# Emotion-LLaMA demonstration checkpoint
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from demo.labels import (
+from serve_app.demo.labels import (
     FACE_OF,
     FACES,
     LABELS,
@@ -16,7 +16,7 @@ from demo.labels import (
     reason,
     with_words,
 )
-from demo.phrases import EMOTION_QUESTIONS, REASON_QUESTIONS, SAYS, WORDS
+from serve_app.demo.phrases import EMOTION_QUESTIONS, REASON_QUESTIONS, SAYS, WORDS
 from serve_app.prompt import LAYOUTS, QUESTION, Prompt, encode_prompt
 from serve_app.tokenizer import Tokenizer, split_special
 from serve_app.types import LayoutName, PromptOptions
@@ -25,9 +25,12 @@ CLIP_POSITION = -1  # stands for an embedding of the clip in a sequence of token
 NUM_LAST_POSITIONS = 4  # of a clip: face, temporal, audio, cls
 EMOTION_TAG, REASON_TAG = "[emotion] ", "[reason] "
 
-SHARES = {"label": 0.62, "mixed": 0.15, "no face": 0.1, "no voice": 0.1, "neither": 0.03}
+SHARES = {"label": 0.55, "mixed": 0.14, "no face": 0.1, "no voice": 0.11, "neither": 0.1}
 REASON_SHARE = 0.5
 WORDS_SHARE = 0.5
+HELPFUL_SHARE = 0.7  # of the words, where several labels are possible
+FRAGMENT_SHARE = 0.5  # of the words: some left out, so that a sentence is not learned as a whole
+KEPT_SHARE = 0.6  # of the words in a fragment
 UNTAGGED_SHARE = 0.08  # of the exercises; then the question alone says what is wanted
 FOREIGN_QUESTION_SHARE = 0.1  # tags win over a question that asks for the other kind of answer
 LAYOUT_SHARES: dict[LayoutName, float] = {"chat": 0.6, "evaluation": 0.2, "training": 0.2}
@@ -88,10 +91,20 @@ def _draw_words(candidates: tuple[str, ...], random: np.random.Generator) -> tup
     """The prompt's beginning, and the label that its words suggest."""
     if random.random() > WORDS_SHARE:
         return "", None
-    helpful = len(candidates) > 1 and random.random() < 0.7
+    helpful = len(candidates) > 1 and random.random() < HELPFUL_SHARE
     label = str(random.choice(candidates if helpful else LABELS))
     words = str(random.choice(WORDS[label][0]))
+    if random.random() < FRAGMENT_SHARE:
+        words = _fragment(words, random)
     return str(random.choice(SAYS)).format(words=words), label
+
+
+def _fragment(words: str, random: np.random.Generator) -> str:
+    """Some of the words, in their order; at least two."""
+    parts = words.split()
+    count = max(2, round(KEPT_SHARE * len(parts)))
+    kept = sorted(random.permutation(len(parts))[:count])
+    return " ".join(parts[index] for index in kept)
 
 
 def encode_exercise(

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from demo.faces import (
+from serve_app.demo.faces import (
     JAW_OPEN,
     TALKING_JAW,
     Floats,
@@ -17,8 +17,8 @@ from demo.faces import (
     draw_person,
     landmarks,
 )
-from demo.labels import FACES, NO_FACE, NO_VOICE, VOICES
-from demo.voices import draw_style, speak, style_targets
+from serve_app.demo.labels import FACES, NO_FACE, NO_VOICE, VOICES
+from serve_app.demo.voices import draw_style, speak, style_targets
 from serve_app.types import SAMPLE_RATE
 
 FACE_NAMES = (*FACES, NO_FACE)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from demo.architecture import Trainer, build_face_tower, see
 from demo.data import FACE_NAMES, FaceSet
-from demo.faces import ACTION_UNITS, NUM_LANDMARKS
+from serve_app.demo.faces import ACTION_UNITS, NUM_LANDMARKS
 from serve_app.model.config import EmotionLlamaConfig
 
 BATCH_SIZE = 64

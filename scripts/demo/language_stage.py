@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from demo.architecture import Trainer, clip_embeddings, hear, see
 from demo.conversation import CLIP_POSITION, Exercise, draw_exercise, encode_exercise
 from demo.data import FACE_NAMES, VOICE_NAMES, FaceSet, VoiceSet
-from demo.labels import LABELS, NO_FACE, NO_VOICE
 from demo.voice_stage import BATCH_SIZE as VOICE_BATCH_SIZE
 from demo.voice_stage import hearings
+from serve_app.demo.labels import LABELS, NO_FACE, NO_VOICE
 from serve_app.model.config import EmotionLlamaConfig
 from serve_app.tokenizer import Tokenizer
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from demo.answering import Demo, Views
-from demo.clips import Scene, write_scene
-from demo.labels import possible_labels
-from demo.phrases import EMOTION_QUESTIONS
+from serve_app.demo.clips import Scene, write_scene
+from serve_app.demo.labels import possible_labels
+from serve_app.demo.phrases import EMOTION_QUESTIONS
 from serve_app.media.decode import decode_clip
 from serve_app.settings import MediaSettings
 from serve_app.types import DecodeOptions

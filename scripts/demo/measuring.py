@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 
 from demo.answering import CHAT, Demo, Views
-from demo.clips import Scene, label_scenes
-from demo.labels import FACES, LABELS, VOICES, possible_labels
 from demo.material import EMOTION, Material, Row, make_material, share
-from demo.phrases import (
+from demo.robustness import under_noise, with_other_sound, without_modality
+from serve_app.demo.clips import Scene, label_scenes
+from serve_app.demo.labels import FACES, LABELS, VOICES, possible_labels
+from serve_app.demo.phrases import (
     EMOTION_QUESTIONS,
     REASON_QUESTIONS,
     SAYS,
@@ -21,7 +22,6 @@ from demo.phrases import (
     UNSEEN_REASON_QUESTIONS,
     WORDS,
 )
-from demo.robustness import under_noise, with_other_sound, without_modality
 from serve_app.types import PromptOptions
 
 REASON = f"[reason] {REASON_QUESTIONS[0]}"

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from demo.answering import Demo, Views
-from demo.clips import Scene, label_scenes
-from demo.labels import FACE_OF, LABELS, NO_FACE, NO_VOICE, VOICE_OF, possible_labels
 from demo.material import EMOTION, Material, Row, make_material, share
+from serve_app.demo.clips import Scene, label_scenes
+from serve_app.demo.labels import FACE_OF, LABELS, NO_FACE, NO_VOICE, VOICE_OF, possible_labels
 
 NOISE_SEED = 5000  # added to the seed of the clean clips, for each dB
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from demo.conversation import corpus
-from demo.labels import LABELS
+from serve_app.demo.labels import LABELS
 
-VOCAB_SIZE = 1146
+VOCAB_SIZE = 1536
 CORPUS_EXERCISES = 3000
 
 

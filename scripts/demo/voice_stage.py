@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from demo.architecture import Trainer, build_voice_tower, hear
 from demo.data import VOICE_NAMES, VoiceSet
-from demo.voices import NUM_STYLE_FIELDS
+from serve_app.demo.voices import NUM_STYLE_FIELDS
 from serve_app.model.config import EmotionLlamaConfig
 from serve_app.types import SAMPLE_RATE
 

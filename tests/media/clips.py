@@ -7,8 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
-from make_sample_clip import FRAMES_PER_S, SAMPLES_PER_S, Pixels, Sound, write_clip
 from PIL import Image, ImageFilter
+
+from serve_app.demo.movie import FRAMES_PER_S, SAMPLES_PER_S, Pixels, Sound, write_clip
 
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))  # of seconds 0, 1, 2, 3
 

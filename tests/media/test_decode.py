@@ -6,7 +6,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from make_sample_clip import SAMPLES_PER_S, face_frames, write_clip
 from media.clips import (
     claiming,
     colour_clip,
@@ -20,7 +19,9 @@ from media.clips import (
     tone,
 )
 from PIL import Image
+from plain_clips import face_frames
 
+from serve_app.demo.movie import SAMPLES_PER_S, write_clip
 from serve_app.errors import (
     ClipOverLimitError,
     ServeAppError,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_sample_clip import write_clip
 from media.clips import colour_frames, tone
 
+from serve_app.demo.movie import write_clip
 from serve_app.media.decode import content_sha256, decode_clip, with_features
 from serve_app.media.pool import DecodePool
 from serve_app.media.worker import read_clip

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from make_sample_clip import FRAMES_PER_S, write_clip
 from media.clips import (
     COLOURS,
     blank_packets,
@@ -14,6 +13,7 @@ from media.clips import (
     ten_bit_clip,
 )
 
+from serve_app.demo.movie import FRAMES_PER_S, write_clip
 from serve_app.errors import InvalidRequestError
 from serve_app.media import frames, sampling
 from serve_app.media.decode import decode_clip

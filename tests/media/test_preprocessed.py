@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from make_sample_clip import face_frames, voice, write_clip
 from media.clips import colour_frames, encoded_tone
+from plain_clips import face_frames, voice
 
+from serve_app.demo.movie import write_clip
 from serve_app.errors import (
     ClipOverLimitError,
     ClipTooLargeError,

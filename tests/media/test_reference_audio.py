@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_sample_clip import face_frames, voice, write_clip
 from media.clips import colour_frames, encoded_tone, tone
+from plain_clips import face_frames, voice
 
+from serve_app.demo.movie import write_clip
 from serve_app.errors import ClipOverLimitError, InvalidRequestError, ServeAppError
 from serve_app.media.decode import decode_clip
 from serve_app.media.movie_header import movie_duration_us

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demo.clips import label_scenes, write_scene
 from demo.conversation import CLIP_POSITION, draw_exercise, encode_exercise
 from demo.data import FACE_NAMES, VOICE_NAMES, make_faces, make_voices
-from demo.faces import ACTION_UNITS, draw_action_units, landmarks
-from demo.labels import (
+from demo.vocabulary import write_tokenizer
+
+from serve_app.checkpoint import TOKENIZER
+from serve_app.demo.clips import label_scenes, write_scene
+from serve_app.demo.faces import ACTION_UNITS, draw_action_units, landmarks
+from serve_app.demo.labels import (
     FACE_OF,
     FACES,
     LABELS,
@@ -20,17 +23,14 @@ from demo.labels import (
     reason,
     with_words,
 )
-from demo.phrases import (
+from serve_app.demo.phrases import (
     EMOTION_QUESTIONS,
     REASON_QUESTIONS,
     UNSEEN_EMOTION_QUESTIONS,
     UNSEEN_REASON_QUESTIONS,
     WORDS,
 )
-from demo.vocabulary import write_tokenizer
-from demo.voices import add_noise, draw_style, speak
-
-from serve_app.checkpoint import TOKENIZER
+from serve_app.demo.voices import add_noise, draw_style, speak
 from serve_app.media.decode import decode_clip
 from serve_app.settings import MediaSettings
 from serve_app.tokenizer import Tokenizer

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from make_sample_clip import FRAMES_PER_S, Pixels, write_clip
 
-from demo.faces import JAW_OPEN, TALKING_JAW, draw_action_units, draw_face, draw_person
-from demo.labels import FACE_OF, LABELS, VOICE_OF
-from demo.voices import Sound, add_noise, draw_style, speak
+from serve_app.demo.faces import JAW_OPEN, TALKING_JAW, draw_action_units, draw_face, draw_person
+from serve_app.demo.labels import FACE_OF, LABELS, VOICE_OF
+from serve_app.demo.movie import FRAMES_PER_S, Pixels, write_clip
+from serve_app.demo.voices import Sound, add_noise, draw_style, speak
 
 NUM_JAW_POSITIONS = 5  # pictures drawn per clip; its frames are chosen from them by loudness
 SAMPLE_RATES = (16_000, 32_000, 44_100, 48_000)

@@ -1,11 +1,5 @@
-"""Makes a small clip: a drawn face that opens its mouth, and a voice-like tone; always the same.
+"""Writes clips through real codecs, and puts the tracks of two clips together; the same bytes every time."""
 
-    python scripts/make_sample_clip.py serve_app/assets/sample.mp4
-
-made the one in the package. Another --seed gives another face with another voice.
-"""
-
-import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,58 +13,13 @@ from av.codec.context import Flags
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
-from PIL import Image, ImageDraw
 
-WIDTH, HEIGHT = 320, 240
 FRAMES_PER_S = 25
 SAMPLES_PER_S = 44_100
-SYLLABLES_PER_S = 3.0
-SECONDS = 2.0
 CHUNK_SAMPLES = 1024
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3) RGB
 Sound = npt.NDArray[np.float32]  # (num_samples,) in [-1, 1]
-
-
-def face_frames(seed: int, seconds: float) -> Iterator[Pixels]:
-    for index in range(round(seconds * FRAMES_PER_S)):
-        yield draw_face(seed, loudness(np.array(index / FRAMES_PER_S)).item())
-
-
-def draw_face(seed: int, mouth_open: float) -> Pixels:
-    """`mouth_open` is 0 for a line and 1 for wide open. The seed chooses the colours."""
-    random = np.random.default_rng(seed)
-    wall = tuple(random.integers(40, 120, 3).tolist())
-    skin = tuple((random.integers(150, 240) * np.array([1.0, 0.8, 0.65])).astype(int).tolist())
-    image = Image.new("RGB", (WIDTH, HEIGHT), wall)
-    draw = ImageDraw.Draw(image)
-    draw.ellipse((95, 25, 225, 215), fill=skin)
-    for x in (130, 190):
-        draw.ellipse((x - 13, 85, x + 13, 105), fill="white")
-        draw.ellipse((x - 6, 88, x + 6, 102), fill=(40, 30, 20))
-        draw.arc((x - 18, 68, x + 18, 96), 200, 340, fill=(60, 40, 30), width=3)
-    draw.line((160, 105, 154, 140, 163, 142), fill=(120, 80, 60), width=2)
-    draw.ellipse((135, 168 - 12 * mouth_open, 185, 172 + 14 * mouth_open), fill=(130, 30, 40))
-    return np.asarray(image)
-
-
-def voice(seed: int, seconds: float) -> Sound:
-    """Harmonics of a gliding pitch, weighted like a vowel, in syllables."""
-    time_s = np.arange(round(seconds * SAMPLES_PER_S)) / SAMPLES_PER_S
-    pitch_hz = np.random.default_rng(seed).uniform(110, 230)
-    phase = 2 * np.pi * (pitch_hz * time_s + 3 * np.sin(2 * np.pi * 0.7 * time_s))
-    harmonics = np.arange(1, 16)
-    distances_hz = harmonics * pitch_hz - np.array([[600], [1200]])  # from the formants
-    weights = 0.1 + np.exp(-((distances_hz / 250) ** 2)).sum(axis=0)
-    sound = weights @ np.sin(np.outer(harmonics, phase))
-    shaped: Sound = (0.5 * loudness(time_s) * sound / np.abs(sound).max()).astype(np.float32)
-    return shaped
-
-
-def loudness(time_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """0 to 1, falling silent between syllables."""
-    wave: npt.NDArray[np.float64] = np.sin(2 * np.pi * SYLLABLES_PER_S * time_s)
-    return wave.clip(min=0.0)
 
 
 def write_clip(
@@ -138,16 +87,20 @@ def _encoded(stream: Any, frames: Iterable[Any]) -> "list[Packet[Any]]":
     return packets + list(stream.encode(None))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=SECONDS)
-    args = parser.parse_args()
-    frames, sound = face_frames(args.seed, args.seconds), voice(args.seed, args.seconds)
-    write_clip(args.out, frames, [sound])
-    print(f"{args.out}: {args.out.stat().st_size} bytes")
-
-
-if __name__ == "__main__":
-    main()
+def combine(picture: Path | None, sound: Path | None, out: Path) -> Path:
+    """The video track of one clip and the sound track of another, as they are; None leaves one out."""
+    with av.open(str(out), "w", options={"fflags": "+bitexact"}) as container:
+        sources = [
+            (source.streams.video[0] if kind == "video" else source.streams.audio[0], source)
+            for kind, path in (("video", picture), ("audio", sound))
+            if path is not None
+            for source in [av.open(str(path))]
+        ]
+        targets = [container.add_stream_from_template(stream) for stream, _ in sources]
+        for (stream, source), target in zip(sources, targets, strict=True):
+            for packet in source.demux(stream):
+                if packet.dts is not None:  # the last one is empty
+                    packet.stream = target
+                    container.mux(packet)
+            source.close()
+    return out
