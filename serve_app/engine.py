@@ -4,17 +4,21 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from serve_app.checkpoint import Checkpoint
 from serve_app.engine_args import engine_args, prepare_environment
+from serve_app.engine_params import sampling_params, scoring_params
 from serve_app.errors import EngineDeadError, EngineError, InvalidRequestError, QuestionTooLongError
+from serve_app.labels import Tokens, label_tree, share_out
 from serve_app.lifetime import own_engines
-from serve_app.model.arguments import BEFORE_FEATURES, MODALITY, REPETITION_PENALTY
+from serve_app.model.arguments import BEFORE_FEATURES, MODALITY
 from serve_app.prompt import LAYOUTS, Prompt, encode_prompt
 from serve_app.settings import EngineSettings
 from serve_app.tokenizer import Tokenizer
-from serve_app.types import Answer, Clip, PromptOptions, Sampling, Usage
+from serve_app.types import Answer, Clip, LabelScores, PromptOptions, Sampling, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ class Engine:
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"the engine does not start: {error}") from error
         self._max_model_len: int = self._llm.model_config.max_model_len
+        self._dtype = str(self._llm.model_config.dtype).removeprefix("torch.")
         config = self._llm.model_config.hf_config
         self._num_clip_positions: int = config.num_clip_positions
         self._marker_id: int = config.video_token_index
@@ -61,31 +66,68 @@ class Engine:
         """
         encoded = encode_prompt(options, question, self._tokenizer)
         self._check_length(encoded, sampling.max_tokens)
-        request_id = request_id or uuid.uuid4().hex
-        prompt = self._prompt(encoded, clip)
         started = time.perf_counter()
-        output = await self._generate(prompt, sampling, request_id)
-        if output.outputs[0].finish_reason == "error":
-            # vLLM's sender thought the engine still held this clip; it forgets that now (docs/decisions).
-            logger.warning("engine had lost a cached clip, sending it again")
-            output = await self._generate(prompt, sampling, f"{request_id}-again")
+        output = await self._run(self._prompt(encoded, clip), sampling_params(sampling), request_id)
         total_ms = (time.perf_counter() - started) * 1e3
         completion = output.outputs[0]
-        if completion.finish_reason == "error":
-            raise EngineError("the engine reported an error for this request twice")
         return Answer(
             text=self._text(completion, options),
             token_ids=list(completion.token_ids),
             prompt_token_ids=list(output.prompt_token_ids),
             finish_reason=completion.finish_reason,
-            usage=Usage(
-                prompt_tokens=len(output.prompt_token_ids),
-                completion_tokens=len(completion.token_ids),
-                cached_tokens=output.num_cached_tokens or 0,
-            ),
+            usage=_usage([output]),
             timings_ms=_engine_timings_ms(output.metrics, total_ms) | {"decode": clip.decode_ms},
             provenance=self._provenance(clip, options),
             voice=clip.voice,
+        )
+
+    async def score(
+        self,
+        clip: Clip,
+        question: str,
+        labels: Sequence[str],
+        request_id: str | None = None,
+        options: PromptOptions = DEFAULT_PROMPT,
+    ) -> LabelScores:
+        """How probable each label is as the answer, by the model's own scores of its tokens.
+
+        One short request for each beginning that labels share. The first brings the prompt into the
+        prefix cache, from which the others take it (docs/decisions/label-scores.md).
+
+        Raises:
+            InvalidRequestError: too few, too many, empty or equal labels. And what `answer` raises.
+        """
+        encoded = encode_prompt(options, question, self._tokenizer)
+        tree = label_tree(labels, self._tokenizer, options.tokenization)
+        self._check_length(encoded, tree.longest)
+        request_id = request_id or uuid.uuid4().hex
+
+        async def run(number: int, beginning: Tokens, following: list[int]) -> Any:
+            prompt = replace(encoded, after_clip=[*encoded.after_clip, *beginning])
+            params = scoring_params(following)
+            return await self._run(self._prompt(prompt, clip), params, f"{request_id}-{number}")
+
+        started = time.perf_counter()
+        branches = tree.branches
+        numbered = [(number, *branch) for number, branch in enumerate(branches.items())]
+        outputs = [await run(*numbered[0])]
+        outputs += await asyncio.gather(*(run(*each) for each in numbered[1:]))
+        scored = {
+            beginning: {
+                token: logprob.logprob for token, logprob in output.outputs[0].logprobs[0].items()
+            }
+            for beginning, output in zip(branches, outputs, strict=True)
+        }
+        probabilities, label_mass = share_out(
+            {label: tree.log_probability(label, scored) for label in labels}
+        )
+        total_ms = (time.perf_counter() - started) * 1e3
+        return LabelScores(
+            probabilities=probabilities,
+            label_mass=label_mass,
+            usage=_usage(outputs),
+            timings_ms={"decode": clip.decode_ms, "total": total_ms},
+            provenance=self._provenance(clip, options),
         )
 
     async def check_health(self) -> None:
@@ -150,24 +192,25 @@ class Engine:
                 f"clip) and max_tokens is {max_tokens}; together at most {self._max_model_len}"
             )
 
-    async def _generate(self, prompt: dict[str, Any], sampling: Sampling, request_id: str) -> Any:
-        from vllm import SamplingParams
+    async def _run(self, prompt: dict[str, Any], params: Any, request_id: str | None) -> Any:
+        """The finished output of one request; a second try where the engine had lost its clip."""
+        request_id = request_id or uuid.uuid4().hex
+        output = await self._generate(prompt, params, request_id)
+        if output.outputs[0].finish_reason == "error":
+            # vLLM's sender thought the engine still held this clip; it forgets that now (docs/decisions).
+            logger.warning("engine had lost a cached clip, sending it again")
+            output = await self._generate(prompt, params, f"{request_id}-again")
+        if output.outputs[0].finish_reason == "error":
+            raise EngineError("the engine reported an error for this request twice")
+        return output
+
+    async def _generate(self, prompt: dict[str, Any], params: Any, request_id: str) -> Any:
         from vllm.exceptions import VLLMClientError
-        from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError
         from vllm.v1.engine.exceptions import EngineGenerateError
 
         final = None
         try:
-            params = SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                max_tokens=sampling.max_tokens,
-                seed=sampling.seed,
-                extra_args={REPETITION_PENALTY: sampling.repetition_penalty},
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
             async for output in self._llm.generate(
                 prompt, params, request_id, lora_request=self._lora
             ):
@@ -192,6 +235,7 @@ class Engine:
         fields = clip_fields(clip)
         return {
             "model_sha256": self._checkpoint.sha256,
+            "dtype": self._dtype,
             "prompt_layout": options.layout,
             "tokenization": options.tokenization,
             "parity": options.parity,
@@ -204,6 +248,14 @@ class Engine:
             "zeroed": _zeroed(fields),
             "notes": list(clip.notes),
         }
+
+
+def _usage(outputs: Sequence[Any]) -> Usage:
+    return Usage(
+        prompt_tokens=sum(len(output.prompt_token_ids) for output in outputs),
+        completion_tokens=sum(len(output.outputs[0].token_ids) for output in outputs),
+        cached_tokens=sum(output.num_cached_tokens or 0 for output in outputs),
+    )
 
 
 def clip_fields(clip: Clip) -> dict[str, Any]:

@@ -147,6 +147,17 @@ class Answer:
     voice: VoiceStatistics | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LabelScores:
+    """How probable the model finds each of some labels as the answer to a question about a clip."""
+
+    probabilities: Mapping[str, float]  # in the order they were given; they add up to 1
+    label_mass: float  # what the model by itself puts on all of them together, 0..1
+    usage: Usage  # of all steps together
+    timings_ms: Mapping[str, float]  # decode, total
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
 def request_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:
     """Timings of a request as its caller saw them, from the stages' own figures.
 

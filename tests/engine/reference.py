@@ -84,6 +84,20 @@ class Reference:
         return hidden[0].mean(dim=0)
 
     @torch.inference_mode()
+    def log_probability(
+        self, prompt_token_ids: list[int], clip: Clip, continuation: list[int]
+    ) -> float:
+        """Of a whole continuation after the prompt, in one forward pass."""
+        ids = torch.tensor([*prompt_token_ids, *continuation])
+        embeds = self.llama.get_input_embeddings()(ids)
+        embeds[: len(prompt_token_ids)][ids[: len(prompt_token_ids)] == 0] = self.clip_embeddings(
+            clip
+        )
+        logits = self.llama(inputs_embeds=embeds[None]).logits[0, -len(continuation) - 1 : -1]
+        chosen = logits.log_softmax(dim=-1)[range(len(continuation)), continuation]
+        return float(chosen.sum())
+
+    @torch.inference_mode()
     def greedy(self, prompt_token_ids: list[int], clip: Clip, num_tokens: int) -> list[int]:
         """Greedy tokens. The prompt's run of placeholders (id 0) is where the clip goes."""
         ids = torch.tensor(prompt_token_ids)
