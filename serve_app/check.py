@@ -6,10 +6,10 @@ from pathlib import Path
 from serve_app.checkpoint import (
     ADAPTER,
     Checkpoint,
-    combine_hashes,
     compare_with_manifest,
     hash_files,
     read_image_size,
+    read_manifest,
     read_tensor_header,
 )
 from serve_app.errors import CheckpointError
@@ -32,8 +32,10 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         raise CheckpointError("; ".join(problems))
     directory = directory.resolve()
     has_adapter = any(Path(name).parts[0] == ADAPTER for name in hashes)
+    manifest = read_manifest(directory)
+    assert manifest is not None, "its absence is a problem that was found above"
     return Checkpoint(
-        directory, image_size, combine_hashes(hashes), directory / ADAPTER if has_adapter else None
+        directory, image_size, manifest["sha256"], directory / ADAPTER if has_adapter else None
     )
 
 

@@ -26,7 +26,7 @@ class Checkpoint:
 
     directory: Path
     image_size: int  # pixels; height = width of the frame the model takes
-    sha256: str  # over the names and contents of its files
+    sha256: str  # over the names and contents of the files in its manifest
     adapter: Path | None  # to be loaded beside it
 
 

@@ -12,7 +12,7 @@ from serve_app.checkpoint import Checkpoint
 from serve_app.engine_args import engine_args, prepare_environment
 from serve_app.engine_params import sampling_params, scoring_params
 from serve_app.errors import EngineDeadError, EngineError, InvalidRequestError, QuestionTooLongError
-from serve_app.labels import Tokens, label_tree, share_out
+from serve_app.label_tree import Tokens, label_tree, share_out
 from serve_app.lifetime import own_engines
 from serve_app.model.arguments import BEFORE_FEATURES, MODALITY
 from serve_app.prompt import LAYOUTS, Prompt, encode_prompt

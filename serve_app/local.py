@@ -12,7 +12,7 @@ from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
 from serve_app.media.pool import DecodePool
 from serve_app.settings import EngineSettings, MediaSettings
-from serve_app.types import Answer, AnswerRequest, request_timings_ms
+from serve_app.types import Answer, AnswerRequest, LabelScores, ScoreRequest, request_timings_ms
 
 
 class LocalPipeline:
@@ -32,6 +32,13 @@ class LocalPipeline:
         )
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))
+
+    async def score(self, request: ScoreRequest) -> LabelScores:
+        """Raises a ServeAppError, the same ones as over HTTP."""
+        clip = await self._pool.decode(request.source, request.options)
+        return await self._engine.score(
+            clip, request.question, request.labels, request.request_id, request.prompt
+        )
 
     async def close(self) -> None:
         """End the engine process and the decode workers."""

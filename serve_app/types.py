@@ -125,6 +125,18 @@ class AnswerRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """How probable is each of these labels as the answer to one question about one clip?"""
+
+    source: ClipSource
+    question: str
+    labels: tuple[str, ...]
+    options: DecodeOptions = DecodeOptions()
+    prompt: PromptOptions = PromptOptions()
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts of one answer, as the engine reports them."""
 

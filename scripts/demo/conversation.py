@@ -16,15 +16,20 @@ from serve_app.demo.labels import (
     reason,
     with_words,
 )
-from serve_app.demo.phrases import EMOTION_QUESTIONS, REASON_QUESTIONS, SAYS, WORDS
+from serve_app.demo.phrases import (
+    EMOTION_QUESTIONS,
+    EMOTION_TAG,
+    REASON_QUESTIONS,
+    REASON_TAG,
+    SAYS,
+    WORDS,
+)
 from serve_app.prompt import LAYOUTS, QUESTION, Prompt, encode_prompt
 from serve_app.tokenizer import Tokenizer, split_special
 from serve_app.types import LayoutName, PromptOptions
 
 CLIP_POSITION = -1  # stands for an embedding of the clip in a sequence of token ids
 NUM_LAST_POSITIONS = 4  # of a clip: face, temporal, audio, cls
-EMOTION_TAG, REASON_TAG = "[emotion] ", "[reason] "
-
 SHARES = {"label": 0.55, "mixed": 0.14, "no face": 0.1, "no voice": 0.11, "neither": 0.1}
 REASON_SHARE = 0.5
 WORDS_SHARE = 0.5

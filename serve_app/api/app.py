@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from serve_app import __version__
-from serve_app.api import legacy, operations
+from serve_app.api import emotions, legacy, operations
 from serve_app.api.body_limit import BodyLimit
 from serve_app.api.errors import add_error_handlers
 from serve_app.api.service import AnswerService
@@ -25,6 +25,7 @@ def create_api(service: AnswerService, settings: AppSettings) -> FastAPI:
 
     api = FastAPI(title="Emotion-LLaMA", version=__version__, lifespan=lifespan)
     api.include_router(legacy.create_router(service, settings))
+    api.include_router(emotions.create_router(service, settings))
     api.include_router(operations.create_router(service))
     api.add_middleware(BodyLimit, limits=settings.limits)
     add_error_handlers(api)

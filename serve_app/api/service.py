@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from serve_app.types import Answer, AnswerRequest
+from serve_app.types import Answer, AnswerRequest, LabelScores, ScoreRequest
 
 
 class AnswerService(Protocol):
@@ -17,3 +17,6 @@ class AnswerService(Protocol):
 
     async def answer(self, request: AnswerRequest) -> Answer:
         """Raises a `ServeAppError`; cancelling the caller cancels every stage."""
+
+    async def score(self, request: ScoreRequest) -> LabelScores:
+        """The same of each label's probability."""

@@ -6,17 +6,9 @@ Sound alike (one voice, told apart by the face): neutral, contempt and doubt; wo
 
 from dataclasses import dataclass
 
-LABELS = (
-    "happy",
-    "sad",
-    "neutral",
-    "angry",
-    "worried",
-    "surprise",
-    "fear",
-    "contempt",
-    "doubt",
-)
+from serve_app.emotions import NINE
+
+LABELS = NINE
 
 
 @dataclass(frozen=True, slots=True)

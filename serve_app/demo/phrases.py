@@ -3,14 +3,15 @@
 # ruff: noqa: RUF001 - Chinese punctuation is meant
 
 from serve_app.demo.labels import LABELS
+from serve_app.emotions import REASON_QUESTIONS as ORIGINAL_REASON_QUESTIONS
+from serve_app.emotions import emotion_question
 
-_LIST = ", ".join(LABELS)
-_MER2023 = "happy, sad, neutral, angry, worried, surprise"  # the labels that the original scores
+EMOTION_TAG, REASON_TAG = "[emotion] ", "[reason] "
 
 EMOTION_QUESTIONS = (
     "What is the emotion expressed in this video?",
-    f"Please determine which emotion label in the video represents: {_LIST}.",
-    f"Please determine which emotion label in the video represents: {_MER2023}.",
+    emotion_question(LABELS).removeprefix(EMOTION_TAG),
+    emotion_question(LABELS[:6]).removeprefix(EMOTION_TAG),  # the six that the original scores
     "Which emotion does the person show?",
     "How does the person in the video feel?",
     "Name the emotion of the speaker in one word.",
@@ -19,15 +20,7 @@ EMOTION_QUESTIONS = (
     "请判断视频中人物的情感标签。",
 )
 REASON_QUESTIONS = (
-    "What are the facial expressions and vocal tone used in the video? "
-    "What is the intended meaning behind the words? Which emotion does this reflect?",
-    "Please analyze all the clues in the video and reason out the emotional label of the person "
-    "in the video.",
-    "What is the emotional state of the person in the video? Please tell me the reason.",
-    "Please integrate information from various modalities to infer the emotional category of the person "
-    "in the video.",
-    "Could you describe the emotion-related features of the individual in the video? "
-    "What emotional category do they fall into?",
+    *ORIGINAL_REASON_QUESTIONS,
     "Why does the person feel this way?",
     "请分析视频中人物的表情和语气，并说明情绪。",
     "视频中的人物是什么情绪？请说明理由。",

@@ -5,7 +5,7 @@ from pathlib import Path
 from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
 from serve_app.settings import EngineSettings
-from serve_app.types import Answer, Clip, PromptOptions, Sampling
+from serve_app.types import Answer, Clip, LabelScores, PromptOptions, Sampling
 
 
 class Generator:
@@ -25,6 +25,17 @@ class Generator:
     ) -> Answer:
         """Cancelling the request aborts it in the engine."""
         return await self._engine.answer(clip, question, sampling, request_id, options)
+
+    async def score(
+        self,
+        clip: Clip,
+        question: str,
+        labels: tuple[str, ...],
+        request_id: str,
+        options: PromptOptions,
+    ) -> LabelScores:
+        """See Engine.score."""
+        return await self._engine.score(clip, question, labels, request_id, options)
 
     async def encoder_calls(self) -> int:
         """See Engine.encoder_calls."""

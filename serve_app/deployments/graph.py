@@ -4,18 +4,31 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from importlib import resources
+from typing import Any, TypeVar
 
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from serve_app.bundled import SAMPLE
 from serve_app.errors import DeadlineExceededError, OverloadedError, ReplicaLostError, ServeAppError
 from serve_app.settings import LimitSettings
-from serve_app.types import Answer, AnswerRequest, ClipSource, Sampling, request_timings_ms
+from serve_app.types import (
+    Answer,
+    AnswerRequest,
+    ClipSource,
+    DecodeOptions,
+    LabelScores,
+    Sampling,
+    ScoreRequest,
+    request_timings_ms,
+)
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 WARM_UP_RETRY_S = 1.0
 WARM_UP_TIMEOUT_S = 120.0  # of one attempt, which waits for the engine to load; then comes the next
@@ -35,13 +48,13 @@ class Graph:
 
     async def warm_up(self) -> None:
         """Send the bundled clip through until it is answered once."""
-        sample = resources.files("serve_app").joinpath("assets/sample.mp4").read_bytes()
+        sample = SAMPLE.read_bytes()
         sampling = Sampling(temperature=0, max_tokens=2)
         while not self.is_ready:
             try:
                 # A call into a lost node hangs rather than fails: each attempt has its time.
                 async with asyncio.timeout(WARM_UP_TIMEOUT_S):
-                    await self._send(
+                    await self._answer(
                         AnswerRequest(ClipSource(data=sample), "warm-up", sampling=sampling)
                     )
                 self.is_ready = True
@@ -51,35 +64,69 @@ class Graph:
 
     async def answer(self, request: AnswerRequest) -> Answer:
         """See AnswerService. Raises OverloadedError, DeadlineExceededError, or what a stage raised."""
+        started = time.perf_counter()
+        answer = await self._admitted(self._answer(request))
+        elapsed_ms = (time.perf_counter() - started) * 1e3
+        return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))
+
+    async def score(self, request: ScoreRequest) -> LabelScores:
+        """See AnswerService. Raises what `answer` raises."""
+        started = time.perf_counter()
+        scores = await self._admitted(self._score(request))
+        elapsed_ms = (time.perf_counter() - started) * 1e3
+        return replace(scores, timings_ms={**scores.timings_ms, "total": elapsed_ms})
+
+    async def _answer(self, request: AnswerRequest) -> Answer:
+        def ask(generator: DeploymentHandle, clip: Any) -> Any:
+            return generator.answer.remote(
+                clip, request.question, request.sampling, request.request_id, request.prompt
+            )
+
+        answer: Answer = await self._send(request.source, request.options, ask)
+        return answer
+
+    async def _score(self, request: ScoreRequest) -> LabelScores:
+        def ask(generator: DeploymentHandle, clip: Any) -> Any:
+            return generator.score.remote(
+                clip, request.question, request.labels, request.request_id, request.prompt
+            )
+
+        scores: LabelScores = await self._send(request.source, request.options, ask)
+        return scores
+
+    async def _admitted(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The work's result by the deadline, unless too many requests are inside already."""
         limit = self._limits.max_in_flight
         if self._num_in_flight >= limit:
+            work.close()
             raise OverloadedError(f"{limit} requests are in progress already; the limit is {limit}")
         timeout_s = self._limits.request_timeout_s
-        started = time.perf_counter()
         self._num_in_flight += 1
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._send(request)
+                return await work
         except TimeoutError:
             raise DeadlineExceededError(f"no answer within {timeout_s} s") from None
         finally:
             self._num_in_flight -= 1
-        elapsed_ms = (time.perf_counter() - started) * 1e3
-        return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))
 
-    async def _send(self, request: AnswerRequest) -> Answer:
+    async def _send(
+        self,
+        source: ClipSource,
+        options: DecodeOptions,
+        ask: Callable[[DeploymentHandle, Any], Any],
+    ) -> Any:
+        """What a generator says about the decoded clip; `ask` puts the question to it."""
         # Requests of one clip go to the replicas that hold it.
-        key = clip_key(request.source)
+        key = clip_key(source)
         clip = self._preprocessor.options(session_id=key, _by_reference=True).decode.remote(
-            request.source, request.options
+            source, options
         )
         # The clip is passed on un-awaited: its pixels go from replica to replica, not through here.
-        answer = self._generator.options(session_id=key, _by_reference=True).answer.remote(
-            clip, request.question, request.sampling, request.request_id, request.prompt
-        )
+        generator = self._generator.options(session_id=key, _by_reference=True)
+        answer = ask(generator, clip)
         try:
-            result: Answer = await answer
-            return result
+            return await answer
         except asyncio.CancelledError:
             # The client left, or the deadline passed: stop both stages.
             answer.cancel()

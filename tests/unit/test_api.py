@@ -12,7 +12,16 @@ from fastapi.testclient import TestClient
 from serve_app.api.app import create_api
 from serve_app.errors import ClipNotFoundError, OverloadedError
 from serve_app.settings import AppSettings, LimitSettings
-from serve_app.types import Answer, AnswerRequest, DecodeOptions, Sampling, Usage
+from serve_app.types import (
+    Answer,
+    AnswerRequest,
+    DecodeOptions,
+    LabelScores,
+    PromptOptions,
+    Sampling,
+    ScoreRequest,
+    Usage,
+)
 
 QUESTION = {"video_path": "/clips/a.mp4", "question": "[emotion] What?"}
 
@@ -24,6 +33,7 @@ class FakeService:
         self.is_ready = False
         self.error: Exception | None = None
         self.asked: list[AnswerRequest] = []
+        self.scored: list[ScoreRequest] = []
 
     async def warm_up(self) -> None:
         await asyncio.sleep(0)
@@ -34,6 +44,11 @@ class FakeService:
         if self.error:
             raise self.error
         return Answer("happy", [5], [1, 5], "stop", Usage(2, 1, 0), {"total": 1.0})
+
+    async def score(self, request: ScoreRequest) -> LabelScores:
+        self.scored.append(request)
+        probabilities = dict.fromkeys(request.labels, 0.1) | {request.labels[-1]: 0.9}
+        return LabelScores(probabilities, 0.5, Usage(2, 1, 0), {"total": 1.0})
 
 
 @pytest.fixture
@@ -164,3 +179,37 @@ def test_readiness_follows_the_warm_up(client: TestClient, service: FakeService)
     assert client.get("/readyz").status_code == 503
     service.is_ready = True
     assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_emotions_are_the_labels_with_their_probabilities(
+    client: TestClient, service: FakeService
+) -> None:
+    response = client.post("/v1/emotions", json={"video_path": "/clips/a.mp4"})
+    body = response.json()
+    assert (response.status_code, body["emotion"], body["confidence"]) == (200, "doubt", 0.9)
+    assert body["probabilities"][0] == {"label": "happy", "probability": 0.1}
+    assert body["label_mass"] == 0.5
+    (asked,) = service.scored
+    assert len(asked.labels) == 9
+    assert asked.question.endswith("represents: " + ", ".join(asked.labels) + ".")
+    assert asked.prompt == PromptOptions()
+
+
+def test_emotions_may_be_asked_about_other_labels_with_another_question(
+    client: TestClient, service: FakeService
+) -> None:
+    chosen = {"labels": ["calm", "tense"], "question": "Calm?", "parity": "reference"}
+    client.post("/v1/emotions", json={"video_path": "/a.mp4", **chosen}).raise_for_status()
+    assert service.scored[0].labels == ("calm", "tense")
+    assert service.scored[0].question == "Calm?"
+    assert service.scored[0].options.audio_mode == "reference"
+
+
+@pytest.mark.parametrize("wrong", [{"labels": ["one"]}, {"temperature": 1}, {"labels": "happy"}])
+def test_emotions_refuses_what_would_mean_nothing(
+    client: TestClient, service: FakeService, wrong: dict[str, Any]
+) -> None:
+    response = client.post("/v1/emotions", json={"video_path": "/a.mp4", **wrong})
+    assert response.status_code == 422
+    assert next(iter(wrong)) in response.json()["details"]
+    assert not service.scored

@@ -1,0 +1,83 @@
+"""What every route about a clip takes: the clip, the question, and how both become the model's input."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from serve_app.errors import InvalidRequestError
+from serve_app.settings import AppSettings, LimitSettings
+from serve_app.types import (
+    AudioMode,
+    ClipSource,
+    DecodeOptions,
+    Features,
+    LayoutName,
+    Parity,
+    PromptOptions,
+    Tokenization,
+)
+
+FrameTime = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+FeatureName = Literal["face_feature", "temporal_feature", "audio_feature"]
+Feature = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
+
+
+class ClipQuestion(BaseModel):
+    """Base of the requests' bodies. Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    video_path: str = Field(description="A path on the server, inside its allowed roots.")
+    question: str
+    frame: Literal["first", "middle", "sharpest"] | FrameTime = "first"
+    parity: Parity | None = Field(default=None, description="In place of the server's setting.")
+    layout: LayoutName | None = None
+    tokenization: Tokenization | None = None
+    audio_mode: AudioMode | None = Field(
+        default=None, description="By default the one that belongs to `parity`."
+    )
+    features: dict[FeatureName, Feature] = Field(
+        default={}, description="Ready features, in place of what the server would compute or zero."
+    )
+
+    @field_validator("video_path", "question")
+    @classmethod
+    def _is_text(cls, value: str) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"not valid Unicode: {error.reason}") from error
+        return value
+
+    @field_validator("video_path")
+    @classmethod
+    def _is_absolute(cls, value: str) -> str:
+        if not value.startswith("/"):
+            raise ValueError("must be an absolute path")
+        return value
+
+    def source(self) -> ClipSource:
+        features: Features = {
+            name: np.array(values, np.float32) for name, values in self.features.items()
+        }
+        return ClipSource(path=self.video_path, features=features)
+
+    def prompt_options(self, settings: AppSettings) -> PromptOptions:
+        return PromptOptions(
+            layout=self.layout or settings.layout,
+            tokenization=self.tokenization or settings.tokenization,
+            parity=self.parity or settings.parity,
+        )
+
+    def decode_options(self, settings: AppSettings, voice: bool = False) -> DecodeOptions:
+        is_reference = (self.parity or settings.parity) == "reference"
+        audio_mode = self.audio_mode or ("reference" if is_reference else "clean")
+        return DecodeOptions(self.frame, voice, audio_mode)
+
+
+def check_question(question: str, limits: LimitSettings) -> None:
+    """Raises InvalidRequestError: encoding a text of any length would hold the server up."""
+    limit = limits.max_question_chars
+    if len(question) > limit:
+        raise InvalidRequestError(f"question has {len(question)} characters; the limit is {limit}")

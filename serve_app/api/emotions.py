@@ -1,0 +1,61 @@
+"""POST /v1/emotions: a label and how probable each of the labels is, by the model's own scores."""
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from serve_app.api.clip_question import ClipQuestion, check_question
+from serve_app.api.service import AnswerService
+from serve_app.emotions import NINE, emotion_question
+from serve_app.settings import AppSettings
+from serve_app.types import LabelScores, ScoreRequest
+
+
+class EmotionsRequest(ClipQuestion):
+    """A clip, and the labels to choose from."""
+
+    question: str = Field(
+        default="", description="By default the original's, which lists the labels."
+    )
+    labels: list[str] = Field(
+        default=list(NINE), min_length=2, max_length=64, description="The labels to choose from."
+    )
+
+    def score_request(self, settings: AppSettings) -> ScoreRequest:
+        """The request for the stages, with the server's defaults where it says nothing."""
+        return ScoreRequest(
+            self.source(),
+            self.question or emotion_question(self.labels),
+            tuple(self.labels),
+            self.decode_options(settings),
+            self.prompt_options(settings),
+        )
+
+
+def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
+    """POST /v1/emotions."""
+    router = APIRouter(tags=["emotions"])
+
+    @router.post("/v1/emotions")
+    async def emotions(request: EmotionsRequest) -> dict[str, Any]:
+        check_question(request.question, settings.limits)
+        return emotions_body(await service.score(request.score_request(settings)))
+
+    return router
+
+
+def emotions_body(scores: LabelScores) -> dict[str, Any]:
+    emotion, confidence = max(scores.probabilities.items(), key=lambda item: item[1])
+    return {
+        "emotion": emotion,
+        "confidence": confidence,
+        "probabilities": [
+            {"label": label, "probability": value} for label, value in scores.probabilities.items()
+        ],
+        "label_mass": scores.label_mass,
+        "usage": asdict(scores.usage),
+        "timings_ms": dict(scores.timings_ms),
+        "provenance": dict(scores.provenance),
+    }

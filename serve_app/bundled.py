@@ -1,0 +1,13 @@
+"""Files that come with the package: the demonstration checkpoint and clips that its generator made."""
+
+from pathlib import Path
+
+_ASSETS = Path(__file__).parent / "assets"
+
+DEMO_CHECKPOINT = _ASSETS / "demo"
+SAMPLES = {
+    label: _ASSETS / "samples" / f"{label}.mp4" for label in ("worried", "happy", "contempt")
+}
+"""By the label of the clip. A worried and a sad person look alike: only the voice tells."""
+
+SAMPLE = SAMPLES["worried"]

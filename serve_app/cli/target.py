@@ -1,0 +1,18 @@
+"""Options of the commands that ask a server, or an engine that they start themselves."""
+
+import argparse
+from pathlib import Path
+
+from serve_app.client import DEFAULT_URL
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--url", default=DEFAULT_URL, help="of a server; default: %(default)s")
+    where.add_argument("--model", type=Path, help="run this checkpoint here, without a server")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the engine, with --model; default: the checkpoint's",
+    )

@@ -1,0 +1,141 @@
+"""Something to ask: a server over HTTP, or an engine in this process. Both take the bodies of the routes."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from serve_app.errors import InvalidRequestError, NotReadyError, ServeAppError, error_by_code
+
+if TYPE_CHECKING:
+    import httpx
+
+    from serve_app.local import LocalPipeline
+    from serve_app.settings import AppSettings
+
+DEFAULT_URL = "http://127.0.0.1:7887"
+
+Body = Mapping[str, Any]
+Details = dict[str, Any]
+
+
+class Client(Protocol):
+    """Raises ServeAppErrors, the same ones wherever the engine is."""
+
+    async def answer(self, body: Body) -> Details:
+        """An `Answer` as JSON has it, for a body of POST /process_video."""
+
+    async def score(self, body: Body) -> Details:
+        """What POST /v1/emotions returns for this body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to ask: the server at `url`, or with a `model` an engine over that checkpoint, started here."""
+
+    url: str = DEFAULT_URL
+    model: Path | None = None
+    dtype: str = "auto"  # of the engine here
+    concurrency: int = 1  # requests at a time
+    voice: bool = False  # whether statistics of the voice will be asked for
+
+
+@asynccontextmanager
+async def open_client(target: Target) -> AsyncIterator[Client]:
+    """Raises CheckpointError, EngineError: the engine cannot be started."""
+    if target.model is None:
+        import httpx
+
+        async with httpx.AsyncClient(timeout=None) as http:
+            yield ServerClient(http, target.url)
+        return
+    settings = _local_settings(target)
+    from serve_app.local import LocalPipeline
+
+    pipeline = LocalPipeline(settings.model, settings.media, settings.engine)
+    try:
+        yield LocalClient(pipeline, settings)
+    finally:
+        await pipeline.close()
+
+
+class ServerClient:
+    """Asks over HTTP."""
+
+    def __init__(self, http: "httpx.AsyncClient", url: str) -> None:
+        self._http = http
+        self._url = url
+
+    async def answer(self, body: Body) -> Details:
+        details: Details = (await self._post("/process_video", {**body, "details": True}))[
+            "details"
+        ]
+        return details
+
+    async def score(self, body: Body) -> Details:
+        return await self._post("/v1/emotions", body)
+
+    async def _post(self, route: str, body: Body) -> Details:
+        import httpx
+
+        try:
+            response = await self._http.post(f"{self._url}{route}", json=body)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise InvalidRequestError(f"--url {self._url}: {error}") from error
+        except httpx.TransportError as error:
+            raise NotReadyError(f"no server answers at {self._url}: {error}") from error
+        if not response.is_success:
+            raise _remote_error(response)
+        answer: Details = response.json()
+        return answer
+
+
+class LocalClient:
+    """Asks an engine in this process, with the defaults of a server."""
+
+    def __init__(self, pipeline: "LocalPipeline", settings: "AppSettings") -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+
+    async def answer(self, body: Body) -> Details:
+        from serve_app.api.clip_question import check_question
+        from serve_app.api.legacy import ProcessVideoRequest
+
+        request = ProcessVideoRequest.model_validate(body)
+        check_question(request.question, self._settings.limits)
+        return asdict(await self._pipeline.answer(request.answer_request(self._settings)))
+
+    async def score(self, body: Body) -> Details:
+        from serve_app.api.clip_question import check_question
+        from serve_app.api.emotions import EmotionsRequest, emotions_body
+
+        request = EmotionsRequest.model_validate(body)
+        check_question(request.question, self._settings.limits)
+        return emotions_body(await self._pipeline.score(request.score_request(self._settings)))
+
+
+def _local_settings(target: Target) -> "AppSettings":
+    from serve_app.media.preprocessed import CONTAINER
+    from serve_app.settings import AppSettings, EngineSettings, MediaSettings
+
+    assert target.model is not None
+    # Whoever runs this may read what they may read: no roots to keep to.
+    media = MediaSettings(
+        allowed_roots=(Path("/"),),
+        containers=(*MediaSettings().containers, CONTAINER),
+        num_decode_workers=min(2, target.concurrency),
+        max_queued_clips=max(target.concurrency, 1),
+        voice=target.voice,
+    )
+    engine = EngineSettings.model_validate({"dtype": target.dtype})
+    return AppSettings(model=target.model, media=media, engine=engine)
+
+
+def _remote_error(response: "httpx.Response") -> ServeAppError:
+    """The server's error as the same class here. What is not in our form came from a proxy."""
+    kind = error_by_code(response.headers.get("X-Error-Code"))
+    try:
+        return kind(response.json()["details"])
+    except (ValueError, KeyError, TypeError):
+        return ServeAppError(f"status {response.status_code}: {response.text[:200]}")

@@ -1,0 +1,63 @@
+"""One clip with one question about it, and what came back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serve_app.errors import InvalidRequestError
+from serve_app.types import FEATURE_NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is asked. The same id twice is a mistake of whoever made the cases."""
+
+    id: str
+    clip: Path
+    question: str
+    truth: str = ""  # the right label, or the reference description
+    features: tuple[Path, ...] = ()  # .npy files in the order of FEATURE_NAMES
+    fields: Mapping[str, Any] = field(default_factory=dict)  # more of POST /process_video's body
+    labels: tuple[str, ...] = ()  # whose probabilities are asked for as well
+
+    def body(self) -> dict[str, Any]:
+        """Raises InvalidRequestError: a feature file cannot be read."""
+        body = {"video_path": str(self.clip.resolve()), "question": self.question, **self.fields}
+        if self.features:
+            body["features"] = dict(
+                zip(FEATURE_NAMES, map(_read_feature, self.features), strict=True)
+            )
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a case: an answer, or an error with its stable code."""
+
+    case: Case
+    text: str = ""
+    probabilities: Mapping[str, float] | None = None
+    label_mass: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    error_code: str = ""
+    error: str = ""
+
+    @property
+    def is_answered(self) -> bool:
+        return not self.error_code
+
+
+def _read_feature(path: Path) -> list[float]:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidRequestError(f"feature {path}: {error}") from error
+    if values.ndim != 1 or values.dtype.kind not in "fiu":
+        raise InvalidRequestError(
+            f"feature {path} is {values.dtype} of shape {values.shape}; expected (width,) of numbers"
+        )
+    numbers: list[float] = values.astype(np.float64).tolist()
+    return numbers

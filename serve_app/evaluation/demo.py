@@ -1,0 +1,105 @@
+"""A report on the demonstration checkpoint: rows with limits, which are the numbers of its card."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serve_app.demo.labels import LABELS
+from serve_app.evaluation.cases import Case, Outcome
+from serve_app.evaluation.protocols import Protocol
+from serve_app.evaluation.report import counts, label_report
+
+TOLERANCE = 0.05  # around what the design allows
+
+PROTOCOL = Protocol(
+    name="demo",
+    asked=LABELS,
+    scored=LABELS,
+    parity="default",
+    sentence_column="sentence",
+    layout="chat",
+    notes=("drawn faces and synthetic voices: says nothing about any other checkpoint or clip",),
+)
+
+Check = Callable[[str], bool]
+"""Whether an answer is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Some cases, what makes each answer right, and the share of right ones that is expected."""
+
+    name: str
+    cases: Sequence[Case]
+    checks: Sequence[Check]
+    at_least: float | None = None
+    chances: Sequence[float] | None = None  # what the design allows, case by case
+
+    def result(self, texts: dict[str, str]) -> dict[str, Any]:
+        """Of answers by case id. A case without an answer is wrong."""
+        pairs = zip(self.cases, self.checks, strict=True)
+        right = [case.id in texts and check(texts[case.id]) for case, check in pairs]
+        score = float(np.mean(right))
+        result: dict[str, Any] = {"test": self.name, "num_cases": len(right), "score": score}
+        if self.at_least is not None:
+            return result | {"at_least": self.at_least, "passed": score >= self.at_least}
+        if self.chances is None:
+            return result
+        chances = np.array(self.chances)
+        ideal, tolerance = float(chances.mean()), _tolerance(chances)
+        # A hair more, so that a score on the edge is inside whatever its last bit says.
+        passed = abs(score - ideal) <= tolerance + 1e-9
+        return result | {"ideal": ideal, "tolerance": tolerance, "passed": passed}
+
+
+def _tolerance(chances: "np.ndarray[Any, Any]") -> float:
+    """TOLERANCE, or where so few guesses scatter more, two standard errors of their mean."""
+    error = np.sqrt((chances * (1 - chances)).sum()) / len(chances)
+    return float(max(TOLERANCE, 2 * error))
+
+
+def unique_cases(rows: Sequence[Row]) -> list[Case]:
+    """Rows may look at one answer in different ways; it is asked for once."""
+    return list({case.id: case for row in rows for case in row.cases}.values())
+
+
+def demo_report(rows: Sequence[Row], outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
+    """The label scores of the first row, and every row's result.
+
+    Raises:
+        InvalidRequestError: nothing of the first row was answered.
+    """
+    texts = {outcome.case.id: outcome.text for outcome in outcomes if outcome.is_answered}
+    first = {case.id for case in rows[0].cases}
+    main = [outcome for outcome in outcomes if outcome.case.id in first]
+    return {
+        **label_report(PROTOCOL, main, "default"),
+        **counts(outcomes),
+        "num_clips": len(main),
+        "seed": seed,
+        "tests": [row.result(texts) for row in rows],
+    }
+
+
+def missed_limits(report: dict[str, Any]) -> list[str]:
+    """The names of the rows that are not as they should be."""
+    return [test["test"] for test in report["tests"] if not test.get("passed", True)]
+
+
+def tests_text(report: dict[str, Any]) -> str:
+    """For the terminal."""
+    return "\n".join(map(_test_line, report["tests"]))
+
+
+def _test_line(test: dict[str, Any]) -> str:
+    limit = ""
+    if "at_least" in test:
+        limit = f"at least {test['at_least']:.2f}"
+    elif "ideal" in test:
+        limit = f"{test['ideal']:.3f} ± {test['tolerance']:.3f}"
+    verdict = ("ok" if test["passed"] else "MISSED") if "passed" in test else ""
+    return (
+        f"  {test['test']:<58} {test['score']:.3f} of {test['num_cases']:<4} {limit:<16} {verdict}"
+    )

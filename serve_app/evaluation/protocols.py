@@ -1,0 +1,99 @@
+"""What each protocol asks, which labels it scores, and how it reads a label out of an answer.
+
+Sources of the published protocols: the original's eval_emotion.py, mer2024.py and result files.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from serve_app.emotions import DFEW_SEVEN, MER_SIX, NINE, emotion_question, find_label
+from serve_app.types import LayoutName, Parity
+
+# Greedy, no penalty, at most 500 tokens: how the original's evaluation samples.
+SAMPLING = {"temperature": 0, "repetition_penalty": 1, "max_tokens": 500}
+REFERENCE_FALLBACK = "neutral"  # what the original takes an answer for that is not in its set
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """One way to evaluate labels."""
+
+    name: str
+    asked: tuple[str, ...]  # the labels that the prompt names
+    scored: tuple[str, ...]  # the labels that count
+    parity: Parity  # unless the caller says
+    sentence_column: str  # of the file with the transcripts
+    feature_folders: tuple[str, ...] = ()  # face, temporal, audio
+    published: Mapping[str, float] | None = None  # the original's own scores
+    notes: tuple[str, ...] = ()  # what every report of it must say
+    layout: LayoutName = "evaluation"
+
+    def question(self, sentence: str | None) -> str:
+        """Two spaces before [emotion]: the original's. Without a transcript its sentence is left out."""
+        asked = emotion_question(self.asked)
+        return f"The person in video says: {sentence}.  {asked}" if sentence else asked
+
+    def fields(self, parity: Parity) -> dict[str, Any]:
+        """Of every request's body."""
+        return {**SAMPLING, "parity": parity, "layout": self.layout, "tokenization": "4.30"}
+
+    def read(self, text: str, parity: Parity) -> str | None:
+        """The label in an answer; None: none of the scored ones.
+
+        With `reference` by the original's rule: the last word, in its very spelling.
+        """
+        if parity == "default":
+            return find_label(text, self.scored)
+        last = text.split(" ")[-1]
+        return last if last in self.scored else None
+
+
+_FEW = "surprise has 14 samples; fear, contempt and doubt have none"
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            name="mer2023",
+            asked=NINE,
+            scored=MER_SIX,
+            parity="reference",
+            sentence_column="sentence",
+            feature_folders=("mae_340_UTT", "maeV_399_UTT", "HL-UTT"),
+            published={"accuracy": 0.90528, "weighted_f1": 0.90358},
+            notes=(
+                f"MER2023-SEMI, 834 clips: the prompt names nine labels, six are scored; {_FEW}",
+            ),
+        ),
+        Protocol(
+            name="mer2024",
+            asked=MER_SIX,
+            scored=MER_SIX,
+            parity="reference",
+            sentence_column="sentence_en",
+            feature_folders=("mae_340_23_UTT", "maeVideo_399_23_UTT", "HL_23_UTT"),
+            published={"accuracy": 0.85214, "weighted_f1": 0.84581},
+            notes=("MER2024-NOISE, 1170 clips",),
+        ),
+        Protocol(
+            name="dfew",
+            asked=DFEW_SEVEN,
+            scored=DFEW_SEVEN,
+            parity="reference",
+            sentence_column="sentence",
+            notes=(
+                "our protocol: no code for DFEW was published, so that prompt, label names and fold of the "
+                "paper's figures are unknown, and this does not reproduce them",
+            ),
+        ),
+        Protocol(
+            name="custom",
+            asked=NINE,
+            scored=NINE,
+            parity="default",
+            sentence_column="transcription",
+            notes=("our protocol",),
+        ),
+    )
+}
