@@ -1,6 +1,9 @@
 """The model card: what the checkpoint is, what it is not, and what was measured."""
 
-from demo.measuring import Measured
+import re
+from collections.abc import Mapping
+from typing import Any
+
 from serve_app.demo.faces import ACTION_UNITS
 from serve_app.demo.labels import FACE_OF, FACES, LABELS, VOICE_OF, VOICES
 
@@ -30,49 +33,66 @@ words of the prompt may decide, and otherwise the answer is a guess among them.
 
 ## Scores
 
-{num_clips} clips per test from seed {seed}, not used in training: mp4 through H.264 or MPEG-4 and AAC,
-decoded as the server does. Answers are greedy with repetition penalty 1.05, in float32, unless it says
-otherwise.
+{num_clips} clips from seed {seed}, not used in training: mp4 through H.264 or MPEG-4 and AAC. Answers
+are greedy with repetition penalty 1.05, in float32, unless it says otherwise; an answer is right where it is
+the label and nothing else. `emotion-llama evaluate demo` prints these numbers again, `make demo-report` does
+so through a server and compares.
 
-| test | right | ideal |
-|---|---|---|
+| test | right | of | expected |
+|---|---|---|---|
 {rows}
 
-`ideal` is what the design allows where a modality is missing: a guess is right as often as chance has it.
+Where a modality is missing, what is expected is what the design allows: a guess is right as often as chance
+has it. Expected calibration error of the label probabilities: {ece}.
 
 ## Confusion
 
 Rows: the true label. Columns: the answer.
 
-| | {heads} | other |
-|---|{rules}---|
+| | {heads} |
+|---|{rules}
 {confusion}
 
-Made by `scripts/train_demo.py`, seed {train_seed}; `--report` measures again.
+Made by `scripts/train_demo.py`, seed {train_seed}.
 """
 
 
-def write_card(measured: Measured, train_seed: int) -> str:
+def write_card(report: Mapping[str, Any], train_seed: int) -> str:
+    """Of a report of `emotion-llama evaluate demo`."""
     design = [
         f"| {label} | {FACES[FACE_OF[label]].cue} | {VOICES[VOICE_OF[label]].cue} |"
         for label in LABELS
     ]
-    rows = [
-        f"| {row.test} | {row.score:.3f} | {'' if row.ideal is None else f'{row.ideal:.3f}'} |"
-        for row in measured.rows
-    ]
-    confusion = [
-        f"| {label} | {' | '.join(map(str, counts))} |"
-        for label, counts in zip(LABELS, measured.confusion.tolist(), strict=True)
-    ]
+    confusion = report["scores"]["confusion"]
+    counts = zip(confusion["rows_true"], confusion["counts"], strict=True)
+    heads = confusion["columns_answered"]
     return _ABOUT.format(
         num_units=len(ACTION_UNITS),
         design="\n".join(design),
-        num_clips=measured.num_clips,
-        seed=measured.seed,
-        rows="\n".join(rows),
-        heads=" | ".join(LABELS),
-        rules="---|" * len(LABELS),
-        confusion="\n".join(confusion),
+        num_clips=report["num_clips"],
+        seed=report["seed"],
+        rows="\n".join(map(_row, report["tests"])),
+        ece=f"{report['calibration']['ece']:.3f}",
+        heads=" | ".join(heads),
+        rules="---|" * len(heads),
+        confusion="\n".join(f"| {label} | {' | '.join(map(str, row))} |" for label, row in counts),
         train_seed=train_seed,
     )
+
+
+def _row(test: Mapping[str, Any]) -> str:
+    limit = ""
+    if "at_least" in test:
+        limit = f"at least {test['at_least']:.2f}"
+    elif "ideal" in test:
+        limit = f"{test['ideal']:.3f} ± {test['tolerance']:.3f}"
+    return f"| {test['test']} | {test['score']:.3f} | {test['num_cases']} | {limit} |"
+
+
+def read_scores(card: str) -> dict[str, float]:
+    """The scores of a card by test."""
+    rows = (line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| "))
+    return {row[0]: float(row[1]) for row in rows if len(row) >= 3 and _SCORE.fullmatch(row[1])}
+
+
+_SCORE = re.compile(r"[01]\.\d{3}")

@@ -30,7 +30,7 @@ from serve_app.types import LayoutName, PromptOptions
 
 CLIP_POSITION = -1  # stands for an embedding of the clip in a sequence of token ids
 NUM_LAST_POSITIONS = 4  # of a clip: face, temporal, audio, cls
-SHARES = {"label": 0.55, "mixed": 0.14, "no face": 0.1, "no voice": 0.11, "neither": 0.1}
+SHARES = {"label": 0.47, "mixed": 0.22, "no face": 0.1, "no voice": 0.11, "neither": 0.1}
 REASON_SHARE = 0.5
 WORDS_SHARE = 0.5
 HELPFUL_SHARE = 0.7  # of the words, where several labels are possible

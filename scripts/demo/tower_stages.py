@@ -22,10 +22,10 @@ NUM_HELD_OUT = 450
 class TowerPlan:
     """How much of everything."""
 
-    num_faces: int = 12_000
-    face_steps: int = 2600
-    num_voices: int = 6000
-    voice_steps: int = 1700
+    num_faces: int = 16_000
+    face_steps: int = 4500
+    num_voices: int = 7000
+    voice_steps: int = 2400
 
 
 def train_towers(config: EmotionLlamaConfig, plan: TowerPlan, seed: int, work: Path) -> None:

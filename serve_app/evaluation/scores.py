@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import classification_report, confusion_matrix
+import numpy.typing as npt
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+Codes = npt.NDArray[np.int64]  # (num_clips,) places in a list of labels
+Floats = npt.NDArray[np.float64]
 
 OUTSIDE = "(other)"  # the column of answers that name no label of the set
 NUM_RESAMPLES = 1000
@@ -24,33 +28,29 @@ class Labelled:
     answers: list[str]  # of the labels, or OUTSIDE
     labels: tuple[str, ...]  # the set, in the order of the tables
 
-    @property
-    def supported(self) -> list[str]:
-        """The labels that occur in the truth: averages over labels take no other in."""
-        return [label for label in self.labels if label in set(self.truth)]
-
 
 def score_labels(labelled: Labelled, seed: int = 0) -> dict[str, Any]:
     """Headline scores with 95 % intervals, scores by label, and the confusion matrix.
 
     Weighted F1 is the protocols' primary score. UAR is the mean recall of the labels, WAR the accuracy.
     """
-    report = _report(labelled)
     columns = [*labelled.labels, *([OUTSIDE] if OUTSIDE in labelled.answers else [])]
-    counts = confusion_matrix(labelled.truth, labelled.answers, labels=columns)
-    intervals = _intervals(labelled, seed)
+    truth, answers = (
+        np.array([columns.index(label) for label in labels])
+        for labels in (labelled.truth, labelled.answers)
+    )
+    by_label = _by_label(truth, answers, len(labelled.labels))
+    intervals = _intervals(truth, answers, len(labelled.labels), seed)
+    counts = confusion_matrix(truth, answers, labels=range(len(columns)))
     return {
         "num_scored": len(labelled.truth),
         "headline": {
             name: {"value": value, "interval_95": intervals[name]}
-            for name, value in _headlines(labelled, report).items()
+            for name, value in _headline(truth, answers, by_label).items()
         },
         "by_label": {
-            label: {
-                name.replace("f1-score", "f1"): float(value)
-                for name, value in report[label].items()
-            }
-            for label in labelled.supported
+            label: dict(zip(("precision", "recall", "f1", "support"), values, strict=True))
+            for label, values in zip(labelled.labels, by_label.T.tolist(), strict=True)
         },
         "confusion": {
             "rows_true": list(labelled.labels),
@@ -70,42 +70,36 @@ def outside_answers(texts: Sequence[str], read: Sequence[str | None]) -> dict[st
     }
 
 
-def _report(labelled: Labelled) -> dict[str, Any]:
-    report: dict[str, Any] = classification_report(
-        labelled.truth,
-        labelled.answers,
-        labels=labelled.supported,
-        output_dict=True,
-        zero_division=0,
+def _by_label(truth: Codes, answers: Codes, num_labels: int) -> Floats:
+    """(4, num_labels): precision, recall, F1 and support."""
+    return np.array(
+        precision_recall_fscore_support(
+            truth, answers, labels=range(num_labels), average=None, zero_division=0
+        )
     )
-    return report
 
 
-def _headlines(labelled: Labelled, report: dict[str, Any]) -> dict[str, float]:
-    hits = [t == a for t, a in zip(labelled.truth, labelled.answers, strict=True)]
-    weighted, macro = report["weighted avg"], report["macro avg"]
+def _headline(truth: Codes, answers: Codes, by_label: Floats) -> dict[str, float]:
+    """Averages over the labels that occur in the truth: the others have no recall."""
+    precision, recall, f1, support = by_label[:, by_label[3] > 0]
     values = (
-        weighted["f1-score"],
-        macro["f1-score"],
-        macro["recall"],
-        np.mean(hits),
-        weighted["precision"],
+        np.average(f1, weights=support),
+        f1.mean(),
+        recall.mean(),
+        accuracy_score(truth, answers),
+        np.average(precision, weights=support),
     )
     return {name: float(value) for name, value in zip(HEADLINES, values, strict=True)}
 
 
-def _intervals(labelled: Labelled, seed: int) -> dict[str, list[float]]:
-    """Percentiles over resamples of the clips. A label that a resample misses drops out of its averages."""
+def _intervals(truth: Codes, answers: Codes, num_labels: int, seed: int) -> dict[str, list[float]]:
+    """Percentiles over resamples of the clips."""
     random = np.random.default_rng(seed)
-    count = len(labelled.truth)
     drawn: dict[str, list[float]] = {name: [] for name in HEADLINES}
-    for rows in random.integers(count, size=(NUM_RESAMPLES, count)):
-        resample = Labelled(
-            [labelled.truth[row] for row in rows],
-            [labelled.answers[row] for row in rows],
-            labelled.labels,
-        )
-        for name, value in _headlines(resample, _report(resample)).items():
+    for rows in random.integers(len(truth), size=(NUM_RESAMPLES, len(truth))):
+        resample = truth[rows], answers[rows]
+        by_label = _by_label(*resample, num_labels)
+        for name, value in _headline(*resample, by_label).items():
             drawn[name].append(value)
     return {
         name: [float(edge) for edge in np.percentile(values, INTERVAL_PERCENT)]

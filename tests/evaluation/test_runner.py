@@ -1,0 +1,125 @@
+"""A run: retries, errors as rows, going on where it stopped, and the report it becomes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from evaluation.conftest import TableClient
+
+from serve_app.errors import ClipNotFoundError, InvalidRequestError, ReplicaLostError
+from serve_app.evaluation import runner
+from serve_app.evaluation.cases import Case, Outcome
+from serve_app.evaluation.dataset import Files, make_cases
+from serve_app.evaluation.protocols import PROTOCOLS
+from serve_app.evaluation.report import label_report, label_text
+from serve_app.evaluation.runner import run_cases
+from serve_app.evaluation.store import AnswerStore
+
+MER2023 = PROTOCOLS["mer2023"]
+
+
+@pytest.fixture
+def cases(mer2023_folder: Path) -> list[Case]:
+    files = Files(mer2023_folder, mer2023_folder / "list.txt")
+    return make_cases(MER2023, files, "reference", True)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "RETRY_AFTER_S", (0.0, 0.0))
+
+
+async def run(client: TableClient, cases: list[Case], path: Path) -> list[Outcome]:
+    with AnswerStore(path) as store:
+        return await run_cases(client, cases, store, concurrency=2)
+
+
+async def test_a_busy_server_is_asked_again_and_an_error_becomes_a_row(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    lost, missing = ReplicaLostError("gone"), ClipNotFoundError("no file at /x.mp4")
+    client = TableClient({"s_1": [lost, lost, "sad"], "s_2": [missing], "s_3": [lost]})
+    outcomes = await run(client, cases, tmp_path / "answers.jsonl")
+    assert [outcome.text for outcome in outcomes] == ["sad", "", ""]
+    assert [outcome.error_code for outcome in outcomes] == ["", "clip_not_found", "replica_lost"]
+    assert "no file at /x.mp4" in outcomes[1].error
+    assert client.asked.count("s_2") == 1
+    assert client.asked.count("s_3") == 3
+
+
+async def test_a_run_goes_on_where_it_stopped(cases: list[Case], tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    broken = TableClient({"s_1": ["sad"], "s_2": [ClipNotFoundError("?")], "s_3": ["neutral"]})
+    await run(broken, cases, path)
+    with path.open("a") as file:
+        file.write('{"key": "cut o')  # the machine went down while it wrote
+    client = TableClient({"s_1": ["other"], "s_2": ["happy"], "s_3": ["other"]})
+    outcomes = await run(client, cases, path)
+    assert client.asked == ["s_2"]
+    assert [outcome.text for outcome in outcomes] == ["sad", "happy", "neutral"]
+    assert outcomes[0].probabilities is not None
+    # All there now: nobody is asked.
+    assert [o.text for o in await run(TableClient({}), cases, path)] == ["sad", "happy", "neutral"]
+
+
+async def test_a_changed_clip_or_question_is_asked_again(cases: list[Case], tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    client = TableClient({name: ["sad"] for name in ("s_1", "s_2", "s_3")})
+    await run(client, cases, path)
+    cases[0].clip.write_bytes(b"another take")
+    cases[1] = Case(cases[1].id, cases[1].clip, "something else", cases[1].truth)
+    client.asked.clear()
+    await run(client, cases, path)
+    assert sorted(client.asked) == ["s_1", "s_2"]
+
+
+def test_a_file_that_holds_no_answers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text("dear diary\n")
+    with pytest.raises(InvalidRequestError, match="remove it to begin anew"):
+        AnswerStore(path)
+    assert path.read_text() == "dear diary\n"
+
+
+async def test_a_report_by_the_originals_rule_says_what_it_hides(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    client = TableClient({"s_1": ["sad"], "s_2": ["Happy"], "s_3": ["fear"]})
+    outcomes = await run(client, cases, tmp_path / "answers.jsonl")
+    reference = label_report(MER2023, outcomes, "reference")
+    assert reference["scores"]["headline"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert reference["outside_label_set"]["most_frequent"] == {"Happy": 1, "fear": 1}
+    assert reference["protocol"]["answers_outside_count_as"] == "neutral"
+    assert reference["published"]["weighted_f1"] == 0.90358
+    assert reference["provenance"]["model_sha256"] == "m" * 64
+    assert reference["calibration"]["num_rows"] == 3
+    ours = label_report(MER2023, outcomes, "default")
+    assert ours["outside_label_set"]["count"] == 1
+    assert ours["scores"]["confusion"]["columns_answered"][-1] == "(other)"
+    text = label_text(reference)
+    assert "weighted F1 (primary)" in text
+    assert "outside the label set: 2 (66.7%), counted as neutral" in text
+    assert json.dumps(reference)
+
+
+async def test_errors_are_in_no_score_and_are_counted(cases: list[Case], tmp_path: Path) -> None:
+    client = TableClient({"s_1": ["sad"], "s_2": [ClipNotFoundError("?")], "s_3": ["neutral"]})
+    report = label_report(MER2023, await run(client, cases, tmp_path / "a.jsonl"), "reference")
+    assert report["scores"]["num_scored"] == report["num_answered"] == 2
+    assert report["errors"] == {"clip_not_found": 1}
+    assert "2 of 3 answered; in no score: 1 clip_not_found" in label_text(report)
+
+
+async def test_answers_of_two_models_make_no_report(cases: list[Case]) -> None:
+    outcomes = [
+        Outcome(case, "sad", provenance={"model_sha256": model})
+        for case, model in zip(cases[:2], ("one", "two"), strict=True)
+    ]
+    with pytest.raises(InvalidRequestError, match=r"2 models .*--restart"):
+        label_report(MER2023, outcomes, "reference")
+
+
+async def test_nothing_answered_makes_no_report(cases: list[Case]) -> None:
+    outcomes = [Outcome(case, error_code="not_ready", error="no server") for case in cases]
+    with pytest.raises(InvalidRequestError, match=r"none of 3 .* s_1: no server"):
+        label_report(MER2023, outcomes, "reference")
