@@ -102,7 +102,7 @@ def _labels(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from serve_app.evaluation.demo import demo_report, missed_limits, tests_text, unique_cases
+    from serve_app.evaluation.demo import demo_report, missed_limits, rows_text, unique_cases
     from serve_app.evaluation.demo_rows import make_rows
     from serve_app.evaluation.report import label_text
 
@@ -121,7 +121,7 @@ def _demo(args: argparse.Namespace) -> int:
         outcomes = asyncio.run(_run(args, cases))
     report = demo_report(rows, outcomes, seed)
     _finish(args, report)
-    print(f"{label_text(report)}\n\n{tests_text(report)}")
+    print(f"{label_text(report)}\n\n{rows_text(report)}")
     if report["errors"]:
         return EXIT_SOME_FAILED
     return EXIT_LIMIT_MISSED if missed_limits(report) else 0

@@ -88,7 +88,7 @@ def missed_limits(report: dict[str, Any]) -> list[str]:
     return [test["test"] for test in report["tests"] if not test.get("passed", True)]
 
 
-def tests_text(report: dict[str, Any]) -> str:
+def rows_text(report: dict[str, Any]) -> str:
     """For the terminal."""
     return "\n".join(map(_test_line, report["tests"]))
 
