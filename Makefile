@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Python 3.11, git and make: `make run`, `make test`.
-.PHONY: setup run test unit lint format bench clean
+.PHONY: setup run test unit lint format bench demo-report clean
 
 PYTHON := .venv/bin/python
 TINY := checkpoints/tiny/config.json
@@ -12,7 +12,7 @@ $(TINY): scripts/make_tiny_checkpoint.py | setup
 	@rm -rf $(@D)
 	@$(PYTHON) scripts/make_tiny_checkpoint.py $(@D)
 
-run: setup $(TINY)
+run: setup
 	@$(PYTHON) scripts/run.py --port $(PORT)
 
 test: setup
@@ -31,7 +31,11 @@ format: setup
 	@.venv/bin/ruff format .
 
 bench: setup $(TINY)
-	@$(PYTHON) scripts/bench.py
+	@$(PYTHON) scripts/bench.py --model $(dir $(TINY))
+
+demo-report: setup
+	@mkdir -p build
+	@$(PYTHON) scripts/demo_report.py --out build/demo-report.json
 
 clean:
-	rm -rf .venv checkpoints *.egg-info
+	rm -rf .venv checkpoints build *.egg-info

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import psutil
 
-import serve_app
+from serve_app.bundled import SAMPLE
 from serve_app.local import LocalPipeline
 from serve_app.serve_config import app_settings, load_serve_config
 from serve_app.server import running_server
@@ -32,7 +32,6 @@ from serve_app.types import AnswerRequest, ClipSource, Sampling
 QUESTION = "[emotion] What is the emotion expressed in this video?"
 SAMPLING = Sampling(temperature=0, max_tokens=32)
 STAGES = ("decode", "queue", "first_token", "total")
-SAMPLE = Path(serve_app.__file__).parent / "assets" / "sample.mp4"
 
 Ask = Callable[[Path], Awaitable[dict[str, float]]]  # a clip -> its timings in ms
 

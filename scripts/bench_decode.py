@@ -18,12 +18,11 @@ import av
 import psutil
 from av.stream import Discard
 
-import serve_app
+from serve_app.bundled import SAMPLE
 from serve_app.media.decode import decode_clip
 from serve_app.settings import MIB, MediaSettings
 from serve_app.types import DecodeOptions
 
-SAMPLE = Path(serve_app.__file__).parent / "assets" / "sample.mp4"
 IMAGE_SIZE = 448
 ROUNDS = 30
 WARM_UP_CLIPS = 100

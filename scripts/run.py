@@ -1,4 +1,4 @@
-"""`make run`: start the server, ask one question about the sample clip, print the answer, keep serving."""
+"""`make run`: start the server, ask about a sample clip, print the answers, keep serving."""
 
 import argparse
 import json
@@ -7,13 +7,16 @@ from pathlib import Path
 
 import httpx
 
-import serve_app
+from serve_app.bundled import SAMPLE
 from serve_app.errors import ServeAppError
 from serve_app.serve_config import load_serve_config
 from serve_app.server import running_server, wait_for_signal
 
 CONFIG = Path("configs/serve.yaml")
-QUESTION = "[emotion] What is the emotion expressed in this video?"
+QUESTIONS = (
+    "[emotion] What is the emotion expressed in this video?",
+    "[reason] What are the facial expressions and vocal tone used in the video?",
+)
 
 
 def main() -> int:
@@ -34,12 +37,12 @@ def main() -> int:
 
 
 def ask(url: str) -> None:
-    clip = Path(serve_app.__file__).parent / "assets" / "sample.mp4"
-    body = {"video_path": str(clip), "question": QUESTION, "max_tokens": 24}
-    answer = httpx.post(f"{url}/process_video", json=body, timeout=60).raise_for_status().json()
-    print(f"\nclip:     {clip}\nquestion: {QUESTION}\nanswer:   {answer['response']}")
-    print("          (a random checkpoint: its words mean nothing yet)\n\nAsk again:\n")
-    print(f"  curl {url}/process_video -H 'Content-Type: application/json' \\")
+    print(f"\nclip:     {SAMPLE}  (a drawn face and a synthetic voice)")
+    for question in QUESTIONS:
+        body = {"video_path": str(SAMPLE), "question": question, "temperature": 0}
+        response = httpx.post(f"{url}/process_video", json=body, timeout=60).raise_for_status()
+        print(f"question: {question}\nanswer:   {response.json()['response']}")
+    print(f"\nAsk again:\n\n  curl {url}/process_video -H 'Content-Type: application/json' \\")
     print(f"    -d '{json.dumps(body)}'\n\nserving on {url}; Ctrl-C stops it", flush=True)
 
 

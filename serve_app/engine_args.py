@@ -35,6 +35,10 @@ def _prepare_cpu_environment(settings: EngineSettings) -> None:
     # Ray sets OMP_NUM_THREADS to an actor's num_cpus, which is about scheduling, not about threads.
     num_threads = settings.num_cpu_threads or len(os.sched_getaffinity(0))
     os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    # vLLM would compile one small function of the sampler, ten seconds with every request waiting, when
+    # log-probabilities are first asked for.
+    if settings.enforce_eager is not False:
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     if settings.tensor_parallel_size == 1:
         # Allows the "uni" executor, which saves a third process. AsyncLLM still gets its own EngineCore.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

@@ -157,9 +157,18 @@ async def _run(args: argparse.Namespace, cases: Sequence["Case"]) -> list["Outco
     if args.restart:
         path.unlink(missing_ok=True)
     target = Target(args.url, args.model, args.dtype, args.concurrency)
-    with AnswerStore(path) as store:
-        async with open_client(target) as client:
-            return await run_cases(client, cases, store, args.concurrency)
+    with AnswerStore(path, _answerer(args)) as store:
+        return await run_cases(lambda: open_client(target), cases, store, args.concurrency)
+
+
+def _answerer(args: argparse.Namespace) -> str:
+    """Another model's answers must not pass for this one's."""
+    if args.model is None:
+        return str(args.url)
+    from serve_app.checkpoint import read_manifest
+
+    manifest = read_manifest(args.model) or {}
+    return f"{manifest.get('sha256')} {args.dtype}"
 
 
 def _files(args: argparse.Namespace) -> "Files":

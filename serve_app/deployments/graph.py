@@ -47,16 +47,15 @@ class Graph:
         self.is_ready = False
 
     async def warm_up(self) -> None:
-        """Send the bundled clip through until it is answered once."""
-        sample = SAMPLE.read_bytes()
+        """Send the bundled clip through until it is answered and scored once: both have a slow first time."""
+        sample = ClipSource(data=SAMPLE.read_bytes())
         sampling = Sampling(temperature=0, max_tokens=2)
         while not self.is_ready:
             try:
                 # A call into a lost node hangs rather than fails: each attempt has its time.
                 async with asyncio.timeout(WARM_UP_TIMEOUT_S):
-                    await self._answer(
-                        AnswerRequest(ClipSource(data=sample), "warm-up", sampling=sampling)
-                    )
+                    await self._answer(AnswerRequest(sample, "warm-up", sampling=sampling))
+                    await self._score(ScoreRequest(sample, "warm-up", ("yes", "no")))
                 self.is_ready = True
             except Exception:
                 logger.exception("warm-up failed; trying again in %s s", WARM_UP_RETRY_S)

@@ -43,7 +43,7 @@ def label_report(protocol: Protocol, outcomes: Sequence[Outcome], parity: Parity
             "answers_outside_count_as": fallback,
             "reading": "the last word, exactly" if parity == "reference" else "any label's name",
             "example_question": answered[0].case.question,
-            "notes": [*protocol.notes, *([NO_TOWERS_NOTE] if _lacks_features(provenance) else [])],
+            "notes": _notes(protocol, provenance),
         },
         **counts(outcomes),
         "scores": score_labels(labelled),
@@ -150,8 +150,9 @@ def _answered(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return answered
 
 
-def _lacks_features(provenance: dict[str, Any]) -> bool:
-    return bool({"face_feature", "temporal_feature"} & provenance["clips_by_zeroed"].keys())
+def _notes(protocol: Protocol, provenance: dict[str, Any]) -> list[str]:
+    zeroed = {"face_feature", "temporal_feature"} & provenance["clips_by_zeroed"].keys()
+    return [*protocol.notes, *([NO_TOWERS_NOTE] if zeroed and protocol.published else [])]
 
 
 def _all_at_start(answered: Sequence[Outcome]) -> bool:

@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from tqdm import tqdm
 
 from serve_app.client import Client
 from serve_app.errors import ServeAppError
 from serve_app.evaluation.cases import Case, Outcome
-from serve_app.evaluation.store import AnswerStore, case_key
+from serve_app.evaluation.store import AnswerStore
 
 logger = logging.getLogger(__name__)
 
@@ -26,30 +27,36 @@ EMOTIONS_FIELDS = ("parity", "layout", "tokenization", "features", "frame", "aud
 
 
 async def run_cases(
-    client: Client, cases: Sequence[Case], store: AnswerStore, concurrency: int
+    connect: Callable[[], AbstractAsyncContextManager[Client]],
+    cases: Sequence[Case],
+    store: AnswerStore,
+    concurrency: int,
 ) -> list[Outcome]:
-    """Outcomes in the order of the cases. Shows progress with rate and time left on stderr."""
-    outcomes: dict[int, Outcome] = {}
-    waiting = iter(enumerate(cases))
-    # Not a bar that is drawn over and over where nobody looks at it.
-    with tqdm(total=len(cases), unit="case", mininterval=1.0, dynamic_ncols=True) as progress:
+    """Outcomes in the order of the cases. Shows progress with rate and time left on stderr.
 
-        async def work() -> None:
-            for number, case in waiting:
-                key = await asyncio.to_thread(case_key, case)
-                outcome = store.find(key, case)
-                if outcome is None:
-                    outcome = await _ask(client, case)
-                    store.add(key, outcome)
-                else:
-                    progress.initial += 1  # the rate is that of this run
-                outcomes[number] = outcome
-                progress.update()
+    Args:
+        connect: opens the client; not called where the store knows every answer.
+    """
+    known = {number: outcome for number, case in enumerate(cases) if (outcome := store.find(case))}
+    waiting = [(number, case) for number, case in enumerate(cases) if number not in known]
+    if not waiting:
+        return [known[number] for number in range(len(cases))]
+    async with connect() as client:
+        with tqdm(
+            total=len(cases), initial=len(known), unit="case", mininterval=1.0, dynamic_ncols=True
+        ) as progress:
+            todo = iter(waiting)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(cases))):
-                group.create_task(work())
-    return [outcomes[number] for number in range(len(cases))]
+            async def work() -> None:
+                for number, case in todo:
+                    known[number] = outcome = await _ask(client, case)
+                    store.add(outcome)
+                    progress.update()
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(concurrency, len(waiting))):
+                    group.create_task(work())
+    return [known[number] for number in range(len(cases))]
 
 
 async def _ask(client: Client, case: Case) -> Outcome:

@@ -10,25 +10,23 @@ from serve_app.errors import InvalidRequestError
 from serve_app.evaluation.cases import Case, Outcome
 
 
-def case_key(case: Case) -> str | None:
-    """Names what is asked: the clip's bytes, the question and every option. None: there is no such clip."""
-    digest = hashlib.sha256()
-    for path in (case.clip, *case.features):
-        try:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        except OSError:
-            return None
-    asked = [case.id, case.question, dict(case.fields), list(case.labels)]
-    digest.update(json.dumps(asked, sort_keys=True).encode())
-    return digest.hexdigest()
-
-
 class AnswerStore:
-    """One JSON line for each answered case. Errors are not kept: those cases are asked again."""
+    """One JSON line for each answered case. Errors are not kept: those cases are asked again.
 
-    def __init__(self, path: Path) -> None:
-        """Reads what is there. Raises InvalidRequestError: the file cannot be used."""
-        self._path = path
+    An answer counts again only for the same clip by its bytes, the same question and options, and the same
+    answerer.
+    """
+
+    def __init__(self, path: Path, answerer: str) -> None:
+        """Reads what is there.
+
+        Args:
+            answerer: names the model, or the server.
+
+        Raises:
+            InvalidRequestError: the file cannot be used.
+        """
+        self._answerer = answerer
         self._known: dict[str, dict[str, Any]] = {}
         try:
             self._file = path.open("a+", encoding="utf-8")
@@ -55,16 +53,17 @@ class AnswerStore:
     ) -> None:
         self._file.close()
 
-    def find(self, key: str | None, case: Case) -> Outcome | None:
-        entry = self._known.get(key or "")
+    def find(self, case: Case) -> Outcome | None:
+        entry = self._known.get(self._key(case) or "")
         if entry is None:
             return None
         return Outcome(
             case, entry["text"], entry["probabilities"], entry["label_mass"], entry["provenance"]
         )
 
-    def add(self, key: str | None, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Written and flushed before the next answer is waited for."""
+        key = self._key(outcome.case)
         if key is None or not outcome.is_answered:
             return
         entry = {
@@ -77,3 +76,15 @@ class AnswerStore:
         }
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self._file.flush()
+
+    def _key(self, case: Case) -> str | None:
+        """None: the clip, or a feature of it, is not there."""
+        digest = hashlib.sha256()
+        for path in (case.clip, *case.features):
+            try:
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+            except OSError:
+                return None
+        asked = [self._answerer, case.id, case.question, dict(case.fields), list(case.labels)]
+        digest.update(json.dumps(asked, sort_keys=True).encode())
+        return digest.hexdigest()

@@ -1,6 +1,7 @@
 """A run: retries, errors as rows, going on where it stopped, and the report it becomes."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,15 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "RETRY_AFTER_S", (0.0, 0.0))
 
 
-async def run(client: TableClient, cases: list[Case], path: Path) -> list[Outcome]:
-    with AnswerStore(path) as store:
-        return await run_cases(client, cases, store, concurrency=2)
+async def run(
+    client: TableClient | None, cases: list[Case], path: Path, answerer: str = "model"
+) -> list[Outcome]:
+    def connect() -> nullcontext[TableClient]:
+        assert client is not None, "nobody was to be asked"
+        return nullcontext(client)
+
+    with AnswerStore(path, answerer) as store:
+        return await run_cases(connect, cases, store, concurrency=2)
 
 
 async def test_a_busy_server_is_asked_again_and_an_error_becomes_a_row(
@@ -58,11 +65,13 @@ async def test_a_run_goes_on_where_it_stopped(cases: list[Case], tmp_path: Path)
     assert client.asked == ["s_2"]
     assert [outcome.text for outcome in outcomes] == ["sad", "happy", "neutral"]
     assert outcomes[0].probabilities is not None
-    # All there now: nobody is asked.
-    assert [o.text for o in await run(TableClient({}), cases, path)] == ["sad", "happy", "neutral"]
+    again = await run(None, cases, path)
+    assert [outcome.text for outcome in again] == ["sad", "happy", "neutral"]
 
 
-async def test_a_changed_clip_or_question_is_asked_again(cases: list[Case], tmp_path: Path) -> None:
+async def test_a_changed_clip_or_question_or_model_is_asked_again(
+    cases: list[Case], tmp_path: Path
+) -> None:
     path = tmp_path / "answers.jsonl"
     client = TableClient({name: ["sad"] for name in ("s_1", "s_2", "s_3")})
     await run(client, cases, path)
@@ -71,13 +80,16 @@ async def test_a_changed_clip_or_question_is_asked_again(cases: list[Case], tmp_
     client.asked.clear()
     await run(client, cases, path)
     assert sorted(client.asked) == ["s_1", "s_2"]
+    client.asked.clear()
+    await run(client, cases, path, "another model")
+    assert sorted(client.asked) == ["s_1", "s_2", "s_3"]
 
 
 def test_a_file_that_holds_no_answers_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_text("dear diary\n")
     with pytest.raises(InvalidRequestError, match="remove it to begin anew"):
-        AnswerStore(path)
+        AnswerStore(path, "model")
     assert path.read_text() == "dear diary\n"
 
 

@@ -10,7 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from serve_app.errors import ClipOverLimitError, QuestionTooLongError
-from serve_app.types import Answer, Clip, ClipSource, DecodeOptions, PromptOptions, Sampling, Usage
+from serve_app.types import (
+    Answer,
+    Clip,
+    ClipSource,
+    DecodeOptions,
+    LabelScores,
+    PromptOptions,
+    Sampling,
+    Usage,
+)
 
 
 class FakePreprocessor:
@@ -62,6 +71,16 @@ class FakeGenerator:
         pids = {"preprocessor": clip.notes[0], "generator": str(os.getpid())}
         timings = {"decode": 1.0, "queue": 0.0, "first_token": 0.0, "total": 0.0}
         return Answer("ok", [], [], "stop", Usage(0, 0, 0), timings, pids)
+
+    async def score(
+        self,
+        clip: Clip,
+        question: str,
+        labels: tuple[str, ...],
+        request_id: str,
+        options: PromptOptions,
+    ) -> LabelScores:
+        return LabelScores(dict.fromkeys(labels, 1 / len(labels)), 1.0, Usage(0, 0, 0), {})
 
 
 async def wait_a_minute(log: Path, stage: str) -> None:

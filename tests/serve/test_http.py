@@ -17,13 +17,17 @@ from ray import serve
 from serve.conftest import APP_NAME, BODY_TIMEOUT_S, MAX_IN_FLIGHT
 
 from serve_app.cli import main
+from serve_app.demo.labels import FACE_OF, FACES, LABELS, VOICE_OF, VOICES
 from serve_app.errors import EngineDeadError, ReplicaLostError
 
 QUESTION = "[emotion] What is the emotion expressed in this video?"
+REASON = "[reason] Why does the person feel this way?"
+# Rewards what was said before, so that the answer goes on to max_tokens.
+ENDLESS = {"repetition_penalty": 0.01, "max_tokens": 1500}
 
 
 def body(clip: Path, question: str = QUESTION, **fields: Any) -> dict[str, Any]:
-    greedy = {"temperature": 0, "max_tokens": 32}
+    greedy = {"temperature": 0, "max_tokens": 100}
     return {"video_path": str(clip), "question": question} | greedy | fields
 
 
@@ -41,18 +45,31 @@ async def post_all(url: str, bodies: list[dict[str, Any]]) -> list[httpx.Respons
         return list(await asyncio.gather(*posts))
 
 
-def test_a_clip_and_a_question_give_an_answer(http: httpx.Client, clip_files: list[Path]) -> None:
-    request = {"video_path": str(clip_files[0]), "question": QUESTION}
+@pytest.mark.parametrize("label", LABELS)
+def test_a_clip_and_a_question_give_its_label(
+    http: httpx.Client, label_clips: dict[str, Path], label: str
+) -> None:
+    request = {"video_path": str(label_clips[label]), "question": QUESTION}
     response = http.post("/process_video", json=request)
     assert response.status_code == 200
-    assert set(response.json()) == {"response"}
-    assert response.json()["response"]
+    assert response.json() == {"response": label}
+
+
+@pytest.mark.parametrize("label", ["sad", "worried"])  # they look alike
+def test_a_reason_names_what_is_seen_and_what_is_heard(
+    http: httpx.Client, label_clips: dict[str, Path], label: str
+) -> None:
+    response = http.post("/process_video", json=body(label_clips[label], REASON)).json()["response"]
+    assert FACES[FACE_OF[label]].cue in response
+    assert VOICES[VOICE_OF[label]].cue in response
+    assert response.endswith(f"the emotion is {label}.")
 
 
 def test_the_answer_can_say_how_it_came_about(http: httpx.Client, clip_files: list[Path]) -> None:
-    details = http.post("/process_video", json=body(clip_files[1], details=True)).json()["details"]
-    assert details["usage"]["prompt_tokens"] == len(details["prompt_token_ids"]) > 260
-    assert details["usage"]["completion_tokens"] == len(details["token_ids"]) == 32
+    asked = body(clip_files[1], REASON, details=True, max_tokens=8)
+    details = http.post("/process_video", json=asked).json()["details"]
+    assert details["usage"]["prompt_tokens"] == len(details["prompt_token_ids"]) > 20
+    assert details["usage"]["completion_tokens"] == len(details["token_ids"]) == 8
     assert details["finish_reason"] == "length"
     timings = details["timings_ms"]
     assert 0 < timings["decode"] < timings["first_token"] < timings["total"]
@@ -68,8 +85,8 @@ async def test_parity_is_asked_for_by_request(
     server_url: str, http: httpx.Client, clip_files: list[Path]
 ) -> None:
     chosen = {"parity": "reference", "layout": "evaluation", "tokenization": "4.35"}
-    feature = {"features": {"face_feature": [40.0, -40.0] * 32}}
-    asked = body(clip_files[2], details=True)
+    feature = {"features": {"face_feature": [40.0, -40.0] * 8}}
+    asked = body(clip_files[2], REASON, details=True)
     plain, parity, featured = (
         response.json()["details"]
         for response in await post_all(server_url, [asked, asked | chosen, asked | feature])
@@ -84,10 +101,10 @@ async def test_parity_is_asked_for_by_request(
     assert parity["prompt_token_ids"] != plain["prompt_token_ids"]
     penalised = http.post("/process_video", json=asked | {"repetition_penalty": 4}).json()
     assert len(set(penalised["details"]["token_ids"])) > len(set(plain["token_ids"]))
-    wrong = {"features": {"face_feature": [1.0] * 63}}
+    wrong = {"features": {"face_feature": [1.0] * 15}}
     refused = http.post("/process_video", json=asked | wrong)
     assert refused.status_code == 422
-    assert "face_feature is (63,)" in refused.json()["details"]
+    assert "face_feature is (15,)" in refused.json()["details"]
 
 
 def test_the_voice_is_measured_on_request(http: httpx.Client, clip_files: list[Path]) -> None:
@@ -97,12 +114,12 @@ def test_the_voice_is_measured_on_request(http: httpx.Client, clip_files: list[P
 
 
 async def test_32_parallel_requests_give_the_serial_answers(
-    server_url: str, clip_files: list[Path]
+    server_url: str, label_clips: dict[str, Path], clip_files: list[Path]
 ) -> None:
     def bodies(clips: list[Path]) -> list[dict[str, Any]]:
-        return [body(clip, f"{i} {QUESTION}", details=True) for i, clip in enumerate(clips)]
+        return [body(clip, f"{REASON} {i}", details=True) for i, clip in enumerate(clips)]
 
-    clips = clip_files * 4
+    clips = [*label_clips.values(), *clip_files] * 2
     # The parallel ones come first and on copies of their own, so that no cache answers for them.
     copies = [fresh_copy(clip, number) for number, clip in enumerate(clips)]
     parallel = [response.json() for response in await post_all(server_url, bodies(copies))]
@@ -112,7 +129,9 @@ async def test_32_parallel_requests_give_the_serial_answers(
     assert [p["details"]["token_ids"] for p in parallel] == [
         s["details"]["token_ids"] for s in serial
     ]
-    assert len({s["response"] for s in serial}) >= 8
+    assert len({s["response"] for s in serial}) >= 9
+    for label, answer in zip(label_clips, serial, strict=False):
+        assert answer["response"].endswith(f"the emotion is {label}.")
 
 
 async def test_a_second_question_runs_no_encoder(
@@ -125,8 +144,27 @@ async def test_a_second_question_runs_no_encoder(
     assert first["usage"]["cached_tokens"] == 0
     assert await generator.encoder_calls.remote() == 1
     second = http.post("/process_video", json=body(new, "two?", details=True)).json()["details"]
-    assert second["usage"]["cached_tokens"] >= 256
+    assert second["usage"]["cached_tokens"] >= 32
     assert await generator.encoder_calls.remote() == 0
+
+
+async def test_emotions_are_probabilities_of_labels(
+    http: httpx.Client, label_clips: dict[str, Path]
+) -> None:
+    generator = serve.get_deployment_handle("Generator", APP_NAME)
+    for label, clip in label_clips.items():
+        scores = http.post("/v1/emotions", json={"video_path": str(clip)}).json()
+        assert scores["emotion"] == label
+        assert sum(each["probability"] for each in scores["probabilities"]) == pytest.approx(1)
+        assert scores["confidence"] == max(each["probability"] for each in scores["probabilities"])
+        assert scores["label_mass"] > 0.9
+    await generator.encoder_calls.remote()
+    chosen = {"labels": ["worried", "a very sad person"], "question": "[emotion] Which?"}
+    scores = http.post("/v1/emotions", json={"video_path": str(clip), **chosen}).json()
+    assert [each["label"] for each in scores["probabilities"]] == chosen["labels"]
+    assert await generator.encoder_calls.remote() == 0
+    missing = http.post("/v1/emotions", json={"video_path": f"{clip}.none"})
+    assert missing.status_code == 404
 
 
 def test_a_missing_file_is_404(http: httpx.Client, clips_root: Path) -> None:
@@ -172,7 +210,7 @@ def test_a_broken_clip_is_422(http: httpx.Client, clips_root: Path, clip_files: 
 def test_an_over_long_question_is_422_and_names_the_limit(
     http: httpx.Client, clip_files: list[Path]
 ) -> None:
-    response = http.post("/process_video", json=body(clip_files[0], "word " * 1500))
+    response = http.post("/process_video", json=body(clip_files[0], "word " * 2500))
     assert response.status_code == 422
     assert response.headers["X-Error-Code"] == "question_too_long"
     assert "at most 2048" in response.json()["details"]
@@ -208,7 +246,7 @@ async def test_a_client_that_leaves_frees_the_engine(
     server_url: str, clip_files: list[Path]
 ) -> None:
     generator = serve.get_deployment_handle("Generator", APP_NAME)
-    long = body(clip_files[0], "a long one", max_tokens=1500)
+    long = body(clip_files[0], "a long one", **ENDLESS)
     async with httpx.AsyncClient() as client:
         leaving = asyncio.create_task(
             client.post(f"{server_url}/process_video", json=long, timeout=60)
@@ -225,11 +263,11 @@ async def test_a_client_that_leaves_frees_the_engine(
 
 
 def test_ask_prints_the_answer_of_a_server(
-    server_url: str, clip_files: list[Path], capsys: pytest.CaptureFixture[str]
+    server_url: str, label_clips: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--url", server_url, "--temperature", "0", "--max-tokens", "8"]
-    assert main(["ask", str(clip_files[0]), QUESTION, *options]) == 0
-    assert capsys.readouterr().out.strip()
+    assert main(["ask", str(label_clips["fear"]), QUESTION, *options]) == 0
+    assert capsys.readouterr().out == "fear\n"
     assert main(["ask", "/nowhere.mp4", QUESTION, *options]) == 2
     assert "error: Video file not" in capsys.readouterr().err
 

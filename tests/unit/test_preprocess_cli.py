@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import serve_app
+from serve_app.bundled import SAMPLE
 from serve_app.cli import main
 from serve_app.media.decode import decode_clip
 from serve_app.settings import MediaSettings
 from serve_app.types import DecodeOptions
-
-SAMPLE = Path(serve_app.__file__).parent / "assets" / "sample.mp4"
 
 
 def preprocess(out: Path, *arguments: str) -> int:
