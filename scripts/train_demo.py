@@ -33,8 +33,8 @@ NUM_THREADS = 2
 LANGUAGE_SEED = 2_000_000  # faces and voices of stage 3 are not those of the towers
 LANGUAGE_FACES, LANGUAGE_VOICES = 6000, 3500
 LANGUAGE_STEPS = 1500
-QUICK = TowerPlan(num_faces=256, face_steps=4, num_voices=64, voice_steps=4)
-QUICK_LANGUAGE = (128, 64, 4)
+QUICK = TowerPlan(num_faces=128, face_steps=3, num_voices=64, voice_steps=3, num_held_out=32)
+QUICK_LANGUAGE = (128, 96, 3)
 
 
 def train(out: Path, work: Path, seed: int, quick: bool) -> None:

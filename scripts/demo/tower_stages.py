@@ -15,7 +15,6 @@ from serve_app.model.config import EmotionLlamaConfig
 
 FACE_TOWER, VOICE_TOWER = "face_tower.pt", "voice_tower.pt"
 HELD_OUT_SEED = 1_000_000  # added to the seed of the training material
-NUM_HELD_OUT = 450
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,7 @@ class TowerPlan:
     face_steps: int = 4500
     num_voices: int = 7000
     voice_steps: int = 2400
+    num_held_out: int = 450
 
 
 def train_towers(config: EmotionLlamaConfig, plan: TowerPlan, seed: int, work: Path) -> None:
@@ -59,11 +59,11 @@ def _alone(
 
 def _train_face(config: EmotionLlamaConfig, plan: TowerPlan, seed: int) -> torch.nn.Module:
     faces = make_faces(plan.num_faces, seed, IMAGE_SIZE)
-    held_out = make_faces(NUM_HELD_OUT, seed + HELD_OUT_SEED, IMAGE_SIZE)
+    held_out = make_faces(plan.num_held_out, seed + HELD_OUT_SEED, IMAGE_SIZE)
     return train_face_tower(config, faces, held_out, plan.face_steps, seed)
 
 
 def _train_voice(config: EmotionLlamaConfig, plan: TowerPlan, seed: int) -> torch.nn.Module:
     voices = make_voices(plan.num_voices, seed)
-    held_out = make_voices(NUM_HELD_OUT, seed + HELD_OUT_SEED)
+    held_out = make_voices(plan.num_held_out, seed + HELD_OUT_SEED)
     return train_voice_tower(config, voices, held_out, plan.voice_steps, seed)

@@ -1,5 +1,6 @@
 """The demonstration's tokenizer: sentencepiece BPE with byte fallback, as LLaMA's."""
 
+import io
 from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
@@ -13,9 +14,10 @@ CORPUS_EXERCISES = 3000
 
 def write_tokenizer(path: Path, seed: int) -> None:
     """Raises AssertionError where a label did not become one token: what log-probabilities need."""
+    model = io.BytesIO()
     SentencePieceTrainer.train(
         sentence_iterator=iter(corpus(CORPUS_EXERCISES, seed)),
-        model_prefix=str(path.with_suffix("")),
+        model_writer=model,  # a file of its own would hold its path
         model_type="bpe",
         vocab_size=VOCAB_SIZE,
         character_coverage=1.0,
@@ -25,7 +27,7 @@ def write_tokenizer(path: Path, seed: int) -> None:
         num_threads=1,
         minloglevel=2,
     )
-    path.with_suffix(".vocab").unlink()
+    path.write_bytes(model.getvalue())
     pieces = SentencePieceProcessor(model_file=str(path))
     split = [label for label in LABELS if len(pieces.encode(label)) != 1]
     assert not split, f"labels of more than one token: {split}"

@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_app.cli.target import add_target_arguments
 from serve_app.client import Target, open_client
-from serve_app.errors import InvalidRequestError
+from serve_app.errors import ConfigurationError, InvalidRequestError
 
 if TYPE_CHECKING:
     from serve_app.evaluation.cases import Case, Outcome
@@ -76,6 +77,11 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix != ".json" or not args.out.absolute().parent.is_dir():
         raise InvalidRequestError(
             f"--out {args.out}: expected a .json file in a folder that exists"
+        )
+    missing = [name for name in ("sklearn", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)} not installed: pip install 'emotion-llama-serve[evaluate]'"
         )
     commands = {"demo": _demo, "emer": _emer}
     return commands.get(args.protocol, _labels)(args)

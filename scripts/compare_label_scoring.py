@@ -1,0 +1,86 @@
+"""Two ways to score the nine labels of a clip, in turn: python scripts/compare_label_scoring.py MODEL
+
+`steps` is what `Engine.score` does: one request for each beginning that labels share, which reads the
+prompt from the prefix cache. `whole` sends each label behind the prompt and asks for `prompt_logprobs`: vLLM
+then does not read the cache.
+"""
+
+import argparse
+import asyncio
+import math
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vllm import SamplingParams
+
+from serve_app.bundled import SAMPLE
+from serve_app.check import open_checkpoint
+from serve_app.emotions import NINE, emotion_question
+from serve_app.engine import DEFAULT_PROMPT, Engine
+from serve_app.label_tree import share_out
+from serve_app.media.decode import decode_clip
+from serve_app.prompt import encode_prompt
+from serve_app.settings import EngineSettings, MediaSettings
+from serve_app.types import Clip, DecodeOptions
+
+QUESTION = emotion_question(NINE)
+
+
+async def steps(engine: Engine, clip: Clip) -> dict[str, float]:
+    return dict((await engine.score(clip, QUESTION, NINE)).probabilities)
+
+
+async def whole(engine: Engine, clip: Clip) -> dict[str, float]:
+    encoded = encode_prompt(DEFAULT_PROMPT, QUESTION, engine._tokenizer)
+
+    async def one(label: str) -> float:
+        tokens = engine._tokenizer.encode([label], "4.30")
+        prompt = engine._prompt(replace(encoded, after_clip=[*encoded.after_clip, *tokens]), clip)
+        params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0)
+        output: Any = await engine._run(prompt, params, None)
+        last = zip(tokens, output.prompt_logprobs[-len(tokens) :], strict=True)
+        return sum(float(logprobs[token].logprob) for token, logprobs in last)
+
+    values = await asyncio.gather(*map(one, NINE))
+    shares, _ = share_out(dict(zip(NINE, values, strict=True)))
+    return shares
+
+
+async def compare(model: Path, num_rounds: int) -> None:
+    checkpoint = open_checkpoint(model)
+    engine = Engine(checkpoint, EngineSettings(dtype="float32"))
+    clip = decode_clip(SAMPLE.read_bytes(), DecodeOptions(), MediaSettings(), checkpoint.image_size)
+    times_ms: dict[str, list[float]] = {"steps": [], "whole": []}
+    differences = []
+    for number in range(num_rounds + 1):
+        results = []
+        for name, score in (("steps", steps), ("whole", whole)):
+            fresh = replace(clip, content_sha256=f"{name} {number}")  # no cache has it
+            started = time.perf_counter()
+            results.append(await score(engine, fresh))
+            if number > 0:  # the first round warms up
+                times_ms[name].append((time.perf_counter() - started) * 1e3)
+        one, other = results
+        differences.append(max(math.fabs(one[label] - other[label]) for label in NINE))
+    engine.shutdown()
+    for name, values in times_ms.items():
+        print(f"{name}: {statistics.median(values):.0f} ms ({min(values):.0f}-{max(values):.0f})")
+    pairs = zip(times_ms["whole"], times_ms["steps"], strict=True)
+    ratios = sorted(whole_ms / steps_ms for whole_ms, steps_ms in pairs)
+    print(f"whole / steps: {statistics.median(ratios):.1f} ({ratios[0]:.1f}-{ratios[-1]:.1f})")
+    print(f"largest difference of a probability: {max(differences):.1e}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--rounds", type=int, default=10)
+    args = parser.parse_args()
+    asyncio.run(compare(args.model, args.rounds))
+
+
+if __name__ == "__main__":
+    main()
