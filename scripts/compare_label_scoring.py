@@ -37,7 +37,7 @@ async def whole(engine: Engine, clip: Clip) -> dict[str, float]:
     encoded = encode_prompt(DEFAULT_PROMPT, QUESTION, engine._tokenizer)
 
     async def one(label: str) -> float:
-        tokens = engine._tokenizer.encode([label], "4.30")
+        tokens = [*engine._tokenizer.encode([label], "4.30"), engine._tokenizer.eos_id]
         prompt = engine._prompt(replace(encoded, after_clip=[*encoded.after_clip, *tokens]), clip)
         params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0)
         output: Any = await engine._run(prompt, params, None)

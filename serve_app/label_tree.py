@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from serve_app.errors import InvalidRequestError
 from serve_app.tokenizer import Tokenizer
@@ -45,9 +44,11 @@ class LabelTree:
 def label_tree(
     labels: Sequence[str], tokenizer: Tokenizer, tokenization: Tokenization
 ) -> LabelTree:
-    """Raises InvalidRequestError: too few or too many labels, an empty or over-long one, or two alike.
+    """Each label up to the end of the answer, which is how the model was taught to give it: without the end
+    "surprise" would also count what goes on to "surprised".
 
-    Where one label begins another ("sad", "sad and tired") each is scored up to the end of the answer.
+    Raises:
+        InvalidRequestError: too few or too many labels, an empty or over-long one, or two alike.
     """
     if not MIN_LABELS <= len(labels) <= MAX_LABELS:
         raise InvalidRequestError(
@@ -58,18 +59,12 @@ def label_tree(
             raise InvalidRequestError(
                 f"label {label[:40]!r} has {len(label)} characters; 1 to {MAX_LABEL_CHARS}"
             )
-    sequences = {label: tuple(tokenizer.encode([label], tokenization)) for label in labels}
+    sequences = {
+        label: (*tokenizer.encode([label], tokenization), tokenizer.eos_id) for label in labels
+    }
     if len(set(sequences.values())) < len(labels):
         raise InvalidRequestError("two labels are the same to the model")
-    if any(_one_begins_the_other(*pair) for pair in combinations(sequences.values(), 2)):
-        end = tokenizer.eos_id
-        sequences = {label: (*tokens, end) for label, tokens in sequences.items()}
     return LabelTree(sequences)
-
-
-def _one_begins_the_other(one: Tokens, other: Tokens) -> bool:
-    length = min(len(one), len(other))
-    return one[:length] == other[:length]
 
 
 def share_out(log_probabilities: Mapping[str, float]) -> tuple[dict[str, float], float]:

@@ -34,13 +34,14 @@ async def test_probabilities_equal_brute_force(
     engine: Engine, tiny_checkpoint: Path, decoded_clips: list[Clip], labels: list[str]
 ) -> None:
     reference, tokenizer = Reference(tiny_checkpoint), Tokenizer(tiny_checkpoint)
-    end = [tokenizer.eos_id] if "sad and tired" in labels else []
     for clip in decoded_clips[:2]:
         answer = await engine.answer(clip, QUESTION, Sampling(temperature=0, max_tokens=1))
         expected = {
             label: math.exp(
                 reference.log_probability(
-                    answer.prompt_token_ids, clip, [*tokenizer.encode([label], "4.30"), *end]
+                    answer.prompt_token_ids,
+                    clip,
+                    [*tokenizer.encode([label], "4.30"), tokenizer.eos_id],
                 )
             )
             for label in labels
