@@ -136,6 +136,7 @@ def _remote_error(response: "httpx.Response") -> ServeAppError:
     """The server's error as the same class here. What is not in our form came from a proxy."""
     kind = error_by_code(response.headers.get("X-Error-Code"))
     try:
-        return kind(response.json()["details"])
+        body = response.json()
+        return kind(body["details"] if "details" in body else body["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return ServeAppError(f"status {response.status_code}: {response.text[:200]}")

@@ -100,7 +100,6 @@ class Engine:
         encoded = encode_prompt(options, question, self._tokenizer)
         tree = label_tree(labels, self._tokenizer, options.tokenization)
         self._check_length(encoded, tree.longest)
-        request_id = request_id or uuid.uuid4().hex
 
         async def run(number: int, beginning: Tokens, following: list[int]) -> Any:
             prompt = replace(encoded, after_clip=[*encoded.after_clip, *beginning])
@@ -194,7 +193,8 @@ class Engine:
 
     async def _run(self, prompt: dict[str, Any], params: Any, request_id: str | None) -> Any:
         """The finished output of one request; a second try where the engine had lost its clip."""
-        request_id = request_id or uuid.uuid4().hex
+        # A client may use an id twice at a time; the engine may not.
+        request_id = f"{request_id or 'request'}-{uuid.uuid4().hex[:12]}"
         output = await self._generate(prompt, params, request_id)
         if output.outputs[0].finish_reason == "error":
             # vLLM's sender thought the engine still held this clip; it forgets that now (docs/decisions).

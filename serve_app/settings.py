@@ -124,6 +124,10 @@ class AppSettings(Settings):
     parity: Parity = Field(
         default="default", description="`reference`: do as the original does (docs/fidelity.md)."
     )
+    legacy_errors: Literal["status", "in_band"] = Field(
+        default="status",
+        description="in_band: errors of the original's routes as it gave them, with status 200.",
+    )
     layout: LayoutName = "chat"
     tokenization: Tokenization = "4.30"
     media: MediaSettings = MediaSettings()

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from serve_app import __version__
-from serve_app.api import emotions, legacy, operations
+from serve_app.api import emotions, gradio, legacy, operations
 from serve_app.api.body_limit import BodyLimit
 from serve_app.api.errors import add_error_handlers
+from serve_app.api.request_id import RequestIds
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings
 
@@ -24,9 +25,12 @@ def create_api(service: AnswerService, settings: AppSettings) -> FastAPI:
         warm_up.cancel()
 
     api = FastAPI(title="Emotion-LLaMA", version=__version__, lifespan=lifespan)
+    api.include_router(gradio.create_router(service, settings))
     api.include_router(legacy.create_router(service, settings))
     api.include_router(emotions.create_router(service, settings))
     api.include_router(operations.create_router(service))
+    add_error_handlers(api, settings)
+    # The last one added is the outermost.
     api.add_middleware(BodyLimit, limits=settings.limits)
-    add_error_handlers(api)
+    api.add_middleware(RequestIds)
     return api

@@ -24,7 +24,7 @@ class BodyLimit:
             self._check_size(_declared_bytes(scope))
             body = await self._read(receive)
         except RequestError as error:
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope)(scope, receive, send)
             return
         if body is not None:
             await self._app(scope, _replay(body, receive), send)

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from serve_app.api.clip_question import ClipQuestion, check_question
+from serve_app.api.request_id import current_request_id
 from serve_app.api.service import AnswerService
 from serve_app.emotions import NINE, emotion_question
 from serve_app.settings import AppSettings
@@ -31,6 +32,7 @@ class EmotionsRequest(ClipQuestion):
             tuple(self.labels),
             self.decode_options(settings),
             self.prompt_options(settings),
+            current_request_id(),
         )
 
 

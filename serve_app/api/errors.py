@@ -1,52 +1,115 @@
-"""Errors as JSON {"error": title, "code": HTTP status, "details": sentence}, as the original documents."""
+"""One error, three renderings, by where it happens and what the client accepts.
+
+{"error": title, "code": status, "details": sentence}       the original's API: `error` stays a string
+{"error": {"message", "type", "param", "code"}}             /v1/*, as OpenAI's clients read it
+{"type", "title", "status", "detail", "instance", "code"}   RFC 9457, where Accept asks for it
+"""
 
 import logging
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
+from serve_app.api.gradio import PATHS
+from serve_app.api.in_band import in_band_body
+from serve_app.api.request_id import current_request_id
 from serve_app.errors import InvalidRequestError, OverloadedError, ServeAppError
+from serve_app.settings import AppSettings
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
+PROBLEM = "application/problem+json"
+OPENAI_PREFIX = "/v1/"
+OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 
 
-def error_response(error: ServeAppError) -> JSONResponse:
-    """`error` stays a string: the documented client prints it."""
+def error_response(error: ServeAppError, scope: Scope) -> JSONResponse:
+    """In the form that this request's client reads."""
     headers = {"X-Error-Code": error.code}
     if isinstance(error, OverloadedError):
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    body = {"error": error.title, "code": error.status, "details": error.message}
-    return JSONResponse(body, error.status, headers)
+    return _render(scope, error.title, _status(error, scope), error.message, error.code, headers)
 
 
-def add_error_handlers(api: FastAPI) -> None:
+def _status(error: ServeAppError, scope: Scope) -> int:
+    """OpenAI's API calls a wrong field 400."""
+    is_openai = scope["path"].startswith(OPENAI_PREFIX)
+    return 400 if is_openai and isinstance(error, InvalidRequestError) else error.status
+
+
+def _render(
+    scope: Scope, title: str, status: int, message: str, code: str, headers: dict[str, str]
+) -> JSONResponse:
+    if PROBLEM in Headers(scope=scope).get("accept", ""):
+        problem = {
+            "type": f"urn:emotion-llama:error:{code}",
+            "title": title,
+            "status": status,
+            "detail": message,
+            "instance": f"urn:request:{current_request_id()}",
+            "code": code,
+        }
+        return JSONResponse(problem, status, headers, media_type=PROBLEM)
+    if scope["path"].startswith(OPENAI_PREFIX):
+        fallback = "invalid_request_error" if status < 500 else "server_error"
+        error = {
+            "message": f"{title}: {message}",
+            "type": OPENAI_TYPES.get(status, fallback),
+            "param": None,
+            "code": code,
+        }
+        return JSONResponse({"error": error}, status, headers)
+    return JSONResponse({"error": title, "code": status, "details": message}, status, headers)
+
+
+def add_error_handlers(api: FastAPI, settings: AppSettings) -> None:
     """Routes contain no `try`: every error ends here."""
 
     @api.exception_handler(ServeAppError)
-    async def _expected(_: Request, error: ServeAppError) -> JSONResponse:
-        return error_response(error)
+    async def _expected(request: Request, error: ServeAppError) -> JSONResponse:
+        if settings.legacy_errors == "in_band":
+            body = in_band_body(error, request.url.path)
+            if body is not None:
+                return JSONResponse(body, headers={"X-Error-Code": error.code})
+        return error_response(error, request.scope)
 
     @api.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return error_response(InvalidRequestError(describe_problems(error.errors())))
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        if request.url.path in PATHS:
+            # Gradio's own form for a malformed body.
+            return JSONResponse({"detail": jsonable_encoder(error.errors())}, 422)
+        problems = InvalidRequestError(describe_problems(error.errors()))
+        return error_response(problems, request.scope)
 
     @api.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> JSONResponse:
-        body = {"error": error.detail, "code": error.status_code, "details": error.detail}
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
         headers = {"X-Error-Code": f"http_{error.status_code}", **(error.headers or {})}
-        return JSONResponse(body, error.status_code, headers)
+        if request.url.path in PATHS:
+            return JSONResponse({"detail": error.detail}, error.status_code, headers)
+        title = HTTPStatus(error.status_code).phrase
+        code = headers["X-Error-Code"]
+        return _render(request.scope, title, error.status_code, error.detail, code, headers)
 
     @api.exception_handler(Exception)
-    async def _bug(_: Request, error: Exception) -> JSONResponse:
+    async def _bug(request: Request, error: Exception) -> JSONResponse:
         # Anything unexpected is ours: the traceback goes to the log, never to the client.
-        logger.error("unexpected error", exc_info=error)
-        return error_response(ServeAppError("unexpected error; see the server's log"))
+        logger.error("unexpected error in request %s", current_request_id(), exc_info=error)
+        unexpected = ServeAppError("unexpected error; the server's log has it under the request id")
+        return error_response(unexpected, request.scope)
 
 
 def describe_problems(problems: Iterable[Any]) -> str:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from serve_app.api.clip_question import ClipQuestion, check_question
+from serve_app.api.request_id import current_request_id
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings, SamplingSettings
 from serve_app.types import AnswerRequest, Sampling
@@ -40,6 +41,7 @@ class ProcessVideoRequest(ClipQuestion):
             self.decode_options(settings, self.voice),
             Sampling(**{**defaults.model_dump(), **chosen}, seed=self.seed),
             prompt,
+            current_request_id(),
         )
 
 

@@ -47,6 +47,8 @@ class FakeService:
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         self.scored.append(request)
+        if self.error:
+            raise self.error
         probabilities = dict.fromkeys(request.labels, 0.1) | {request.labels[-1]: 0.9}
         return LabelScores(probabilities, 0.5, Usage(2, 1, 0), {"total": 1.0})
 
@@ -210,6 +212,60 @@ def test_emotions_refuses_what_would_mean_nothing(
     client: TestClient, service: FakeService, wrong: dict[str, Any]
 ) -> None:
     response = client.post("/v1/emotions", json={"video_path": "/a.mp4", **wrong})
-    assert response.status_code == 422
-    assert next(iter(wrong)) in response.json()["details"]
+    assert response.status_code == 400
+    assert next(iter(wrong)) in response.json()["error"]["message"]
     assert not service.scored
+
+
+@pytest.mark.parametrize("sent", ["abc-1.2:3", "x" * 128])
+def test_a_request_id_is_kept(client: TestClient, service: FakeService, sent: str) -> None:
+    response = client.post("/process_video", json=QUESTION, headers={"X-Request-Id": sent})
+    assert response.headers["X-Request-Id"] == sent
+    assert service.asked[0].request_id == sent
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "a\tb", "\xe9"])
+def test_an_unusable_request_id_is_replaced(
+    client: TestClient, service: FakeService, sent: str
+) -> None:
+    headers = {"X-Request-Id": sent.encode("latin-1")}
+    response = client.post("/process_video", json=QUESTION, headers=headers)
+    assert len(response.headers["X-Request-Id"]) == 32
+    assert service.asked[0].request_id == response.headers["X-Request-Id"]
+
+
+def test_what_is_refused_has_a_request_id_too(client: TestClient) -> None:
+    for response in (client.post("/process_video", content=b"x" * 5000), client.get("/nothing")):
+        assert len(response.headers["X-Request-Id"]) == 32
+
+
+def test_errors_under_v1_are_openais_object(client: TestClient, service: FakeService) -> None:
+    service.error = ClipNotFoundError("no file at /clips/a.mp4")
+    response = client.post("/v1/emotions", json={"video_path": "/clips/a.mp4"})
+    assert response.status_code == 404
+    assert response.json() == {
+        "error": {
+            "message": "Video file not found: no file at /clips/a.mp4",
+            "type": "not_found_error",
+            "param": None,
+            "code": "clip_not_found",
+        }
+    }
+    assert client.post("/v1/emotions", json={}).status_code == 400
+    assert client.get("/v1/none").json()["error"]["type"] == "not_found_error"
+
+
+def test_a_client_that_accepts_problems_gets_them(client: TestClient, service: FakeService) -> None:
+    service.error = ClipNotFoundError("no file at /clips/a.mp4")
+    headers = {"Accept": "application/problem+json", "X-Request-Id": "r1"}
+    for path, body in (("/process_video", QUESTION), ("/v1/emotions", {"video_path": "/a.mp4"})):
+        response = client.post(path, json=body, headers=headers)
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.json() == {
+            "type": "urn:emotion-llama:error:clip_not_found",
+            "title": "Video file not found",
+            "status": 404,
+            "detail": "no file at /clips/a.mp4",
+            "instance": "urn:request:r1",
+            "code": "clip_not_found",
+        }

@@ -1,0 +1,78 @@
+"""POST /api/predict and /run/predict: what Gradio 4.44.1 answered for the original's page, without Gradio."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+
+from serve_app.api.clip_question import check_question
+from serve_app.api.legacy import ProcessVideoRequest
+from serve_app.api.service import AnswerService
+from serve_app.settings import AppSettings
+
+PATHS = ("/api/predict", "/api/predict/", "/run/predict", "/run/predict/")
+NUM_INPUTS = 2  # path and question
+
+
+class PredictRequest(BaseModel):
+    """Gradio's body. Its other fields are about sessions that are not kept here."""
+
+    data: list[Any] = Field(
+        description="The clip's path and the question; further items are ignored.",
+        examples=[["/clips/a.mp4", "[emotion] What is the emotion expressed in this video?"]],
+    )
+
+    def question(self) -> ProcessVideoRequest:
+        """Raises RequestValidationError: an input is missing or of the wrong type."""
+        path, question = (*self.data[:NUM_INPUTS], None, None)[:NUM_INPUTS]
+        try:
+            return ProcessVideoRequest.model_validate({"video_path": path, "question": question})
+        except ValidationError as error:
+            problems = [{**each, "loc": ("body", "data", *each["loc"])} for each in error.errors()]
+            raise RequestValidationError(problems) from error
+
+
+class Durations:
+    """Seconds inside the function, and their mean over this process, as Gradio reports them."""
+
+    def __init__(self) -> None:
+        self._total_s = 0.0
+        self._num_runs = 0
+
+    def add(self, duration_s: float) -> float:
+        """Returns the mean."""
+        self._total_s += duration_s
+        self._num_runs += 1
+        return self._total_s / self._num_runs
+
+
+def predict_body(text: str, duration_s: float, average_s: float) -> dict[str, Any]:
+    """The six keys, in Gradio's order."""
+    return {
+        "data": [text],
+        "is_generating": False,
+        "duration": duration_s,
+        "average_duration": average_s,
+        "render_config": None,
+        "changed_state_ids": [],
+    }
+
+
+def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
+    """POST on all four paths; the slash at the end makes no difference."""
+    router = APIRouter(tags=["legacy"])
+    durations = Durations()
+
+    async def predict(request: PredictRequest) -> dict[str, Any]:
+        started = time.perf_counter()
+        question = request.question()
+        check_question(question.question, settings.limits)
+        answer = await service.answer(question.answer_request(settings))
+        duration_s = time.perf_counter() - started
+        return predict_body(answer.text, duration_s, durations.add(duration_s))
+
+    for path in PATHS:
+        router.add_api_route(path, predict, methods=["POST"], include_in_schema=path == PATHS[0])
+    return router

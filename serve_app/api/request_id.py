@@ -1,0 +1,43 @@
+"""X-Request-Id: kept where the client sent a usable one, else made; on every response and log line."""
+
+import re
+import uuid
+from contextvars import ContextVar
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADER = "X-Request-Id"
+USABLE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+_current: ContextVar[str] = ContextVar("request_id")
+
+
+def current_request_id() -> str:
+    """Of the request that is being answered; outside of one, a new one."""
+    return _current.get(None) or uuid.uuid4().hex
+
+
+class RequestIds:
+    """The outermost middleware: also what is refused by the others has an id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        sent = Headers(scope=scope).get(HEADER, "")
+        request_id = sent if USABLE.fullmatch(sent) else uuid.uuid4().hex
+        token = _current.set(request_id)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            _current.reset(token)
