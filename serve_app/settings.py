@@ -113,7 +113,14 @@ class LimitSettings(Settings):
     body_timeout_s: float = Field(
         default=10.0, gt=0, description="For the whole body of a request to arrive."
     )
-    max_body_bytes: int = Field(default=MIB, gt=0, description="Of a request's JSON body.")
+    max_body_bytes: int = Field(
+        default=88 * MIB, gt=0, description="Of a request; 64 MiB of a clip are 86 in base64."
+    )
+    max_buffered_bytes: int = Field(
+        default=512 * MIB,
+        gt=0,
+        description="Of all the bodies inside one ingress replica before it answers 503.",
+    )
     max_question_chars: int = Field(default=20_000, gt=0)
 
 

@@ -5,7 +5,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.errors import error_response
-from serve_app.errors import BodyTooLargeError, BodyTooSlowError, RequestError
+from serve_app.errors import BodyTooLargeError, BodyTooSlowError, OverloadedError, RequestError
 from serve_app.settings import LimitSettings
 
 
@@ -15,34 +15,37 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, limits: LimitSettings) -> None:
         self._app = app
         self._limits = limits
+        self._num_buffered_bytes = 0  # of all requests that are inside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        chunks: list[bytes] = []
         try:
             self._check_size(_declared_bytes(scope))
-            body = await self._read(receive)
-        except RequestError as error:
+            if await self._read(receive, chunks):
+                await self._app(scope, _replay(b"".join(chunks), receive), send)
+        except (RequestError, OverloadedError) as error:
             await error_response(error, scope)(scope, receive, send)
-            return
-        if body is not None:
-            await self._app(scope, _replay(body, receive), send)
+        finally:
+            self._num_buffered_bytes -= sum(map(len, chunks))
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """None: the client left before all of it was sent."""
-        chunks: list[bytes] = []
+    async def _read(self, receive: Receive, chunks: list[bytes]) -> bool:
+        """Into `chunks`. False: the client left before all of it was sent."""
         timeout_s = self._limits.body_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        return None
+                        return False
                     chunks.append(message.get("body", b""))
+                    self._num_buffered_bytes += len(chunks[-1])
                     self._check_size(sum(map(len, chunks)))
+                    self._check_buffer()
                     if not message.get("more_body", False):
-                        return b"".join(chunks)
+                        return True
         except TimeoutError:
             raise BodyTooSlowError(f"the body took longer than {timeout_s} s, the limit") from None
 
@@ -52,6 +55,11 @@ class BodyLimit:
             raise BodyTooLargeError(
                 f"the request has {num_bytes} bytes or more; the limit is {limit}"
             )
+
+    def _check_buffer(self) -> None:
+        limit = self._limits.max_buffered_bytes
+        if self._num_buffered_bytes > limit:
+            raise OverloadedError(f"requests with {limit} bytes in all are in progress already")
 
 
 def _declared_bytes(scope: Scope) -> int:

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from serve_app.errors import InvalidRequestError
 from serve_app.settings import AppSettings, LimitSettings
@@ -28,7 +28,9 @@ class ClipQuestion(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    video_path: str = Field(description="A path on the server, inside its allowed roots.")
+    video_path: str = Field(
+        description="An absolute path on the server, inside its allowed roots, or a data: URL."
+    )
     question: str
     frame: Literal["first", "middle", "sharpest"] | FrameTime = "first"
     parity: Parity | None = Field(default=None, description="In place of the server's setting.")
@@ -57,10 +59,18 @@ class ClipQuestion(BaseModel):
             raise ValueError("must be an absolute path")
         return value
 
+    _data: bytes | None = PrivateAttr(default=None)
+
+    def attach(self, data: bytes) -> None:
+        """The clip's own bytes, in place of the path."""
+        self._data = data
+
     def source(self) -> ClipSource:
         features: Features = {
             name: np.array(values, np.float32) for name, values in self.features.items()
         }
+        if self._data is not None:
+            return ClipSource(data=self._data, features=features)
         return ClipSource(path=self.video_path, features=features)
 
     def prompt_options(self, settings: AppSettings) -> PromptOptions:

@@ -1,11 +1,12 @@
 """POST /v1/emotions: a label and how probable each of the labels is, by the model's own scores."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
+from serve_app.api.clip_body import clip_body, openapi_body
 from serve_app.api.clip_question import ClipQuestion, check_question
 from serve_app.api.request_id import current_request_id
 from serve_app.api.service import AnswerService
@@ -40,8 +41,10 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     """POST /v1/emotions."""
     router = APIRouter(tags=["emotions"])
 
-    @router.post("/v1/emotions")
-    async def emotions(request: EmotionsRequest) -> dict[str, Any]:
+    @router.post("/v1/emotions", openapi_extra=openapi_body(EmotionsRequest))
+    async def emotions(
+        request: Annotated[EmotionsRequest, Depends(clip_body(EmotionsRequest))],
+    ) -> dict[str, Any]:
         check_question(request.question, settings.limits)
         return emotions_body(await service.score(request.score_request(settings)))
 

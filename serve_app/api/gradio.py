@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
+from serve_app.api.clip_body import from_fields
 from serve_app.api.clip_question import check_question
 from serve_app.api.legacy import ProcessVideoRequest
 from serve_app.api.service import AnswerService
@@ -27,11 +27,9 @@ class PredictRequest(BaseModel):
     def question(self) -> ProcessVideoRequest:
         """Raises RequestValidationError: an input is missing or of the wrong type."""
         path, question = (*self.data[:NUM_INPUTS], None, None)[:NUM_INPUTS]
-        try:
-            return ProcessVideoRequest.model_validate({"video_path": path, "question": question})
-        except ValidationError as error:
-            problems = [{**each, "loc": ("body", "data", *each["loc"])} for each in error.errors()]
-            raise RequestValidationError(problems) from error
+        return from_fields(
+            ProcessVideoRequest, {"video_path": path, "question": question}, ("body", "data")
+        )
 
 
 class Durations:

@@ -1,11 +1,12 @@
 """POST /process_video, the route of the original's API guide."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
+from serve_app.api.clip_body import clip_body, openapi_body
 from serve_app.api.clip_question import ClipQuestion, check_question
 from serve_app.api.request_id import current_request_id
 from serve_app.api.service import AnswerService
@@ -49,8 +50,10 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     """POST /process_video."""
     router = APIRouter(tags=["legacy"])
 
-    @router.post("/process_video")
-    async def process_video(request: ProcessVideoRequest) -> dict[str, Any]:
+    @router.post("/process_video", openapi_extra=openapi_body(ProcessVideoRequest))
+    async def process_video(
+        request: Annotated[ProcessVideoRequest, Depends(clip_body(ProcessVideoRequest))],
+    ) -> dict[str, Any]:
         check_question(request.question, settings.limits)
         answer = await service.answer(request.answer_request(settings))
         body: dict[str, Any] = {"response": answer.text}

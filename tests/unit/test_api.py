@@ -228,7 +228,7 @@ def test_a_request_id_is_kept(client: TestClient, service: FakeService, sent: st
 def test_an_unusable_request_id_is_replaced(
     client: TestClient, service: FakeService, sent: str
 ) -> None:
-    headers = {"X-Request-Id": sent.encode("latin-1")}
+    headers = {b"X-Request-Id": sent.encode("latin-1")}
     response = client.post("/process_video", json=QUESTION, headers=headers)
     assert len(response.headers["X-Request-Id"]) == 32
     assert service.asked[0].request_id == response.headers["X-Request-Id"]
