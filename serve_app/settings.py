@@ -24,9 +24,9 @@ class MediaSettings(Settings):
         description="Folders a request may name files in, after symlinks are resolved; none by default.",
     )
     containers: tuple[str, ...] = Field(
-        default=("mov", "matroska", "avi", "wav", "mp3"),
+        default=("mov", "matroska", "avi", "wav", "mp3", "png_pipe", "jpeg_pipe", "webp_pipe"),
         description=(
-            "FFmpeg demuxers that may open a clip; mov is also mp4, m4a and 3gp. "
+            "FFmpeg demuxers that may open a clip; mov is also mp4, m4a and 3gp; the pipes are pictures. "
             "npz adds what `emotion-llama preprocess` writes."
         ),
     )

@@ -62,8 +62,9 @@ def recognise(data: bytes) -> str | None:
     if data[:4] == b"\x1a\x45\xdf\xa3":
         return "matroska"
     if data[:4] == b"RIFF":
-        return {b"AVI ": "avi", b"WAVE": "wav"}.get(data[8:12])
-    return "mp3" if data[:3] == b"ID3" else None
+        return {b"AVI ": "avi", b"WAVE": "wav", b"WEBP": "webp_pipe"}.get(data[8:12])
+    starts = {b"ID3": "mp3", b"\x89PNG\r\n\x1a\n": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe"}
+    return next((name for start, name in starts.items() if data.startswith(start)), None)
 
 
 def choose_tracks(container: InputContainer, settings: MediaSettings) -> Tracks:
@@ -114,6 +115,8 @@ def check_duration(duration_s: float | None, settings: MediaSettings) -> None:
 
 def check_size(width: int, height: int, settings: MediaSettings) -> None:
     """Called for the header and again for each decoded frame: headers lie."""
+    if not width or not height:
+        raise UndecodableClipError("no size of the picture can be read: the file is damaged")
     seen = f"picture is {width}x{height}"
     if min(width, height) < settings.min_side_px:
         raise ClipOverLimitError(f"{seen}; a side has at least {settings.min_side_px} pixels")

@@ -1,7 +1,9 @@
 """What comes out of clips of every kind, and what is said about those that cannot be decoded."""
 
 import contextlib
+import io
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -283,3 +285,22 @@ def test_same_bytes_same_digest(tmp_path: Path) -> None:
 
 
 assert SAMPLES_PER_S != SAMPLE_RATE, "the tests mean to resample"
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("choice", ["first", "middle", "sharpest"])
+def test_a_picture_alone_is_a_clip_without_sound(form: str, choice: Any) -> None:
+    picture = Image.fromarray(np.full((200, 300, 3), (200, 80, 40), np.uint8))
+    file = io.BytesIO()
+    picture.save(file, form)
+    clip = decode_clip(file.getvalue(), DecodeOptions(frame=choice), MediaSettings(), 112)
+    assert clip.frame is not None
+    assert np.abs(clip.frame.astype(int) - (200, 80, 40)).max() <= 3
+    assert (clip.waveform, clip.missing) == (None, ("audio",))
+
+
+def test_a_cut_picture_is_damaged_and_not_unknown() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((200, 300, 3), np.uint8)).save(file, "PNG")
+    with pytest.raises(UndecodableClipError):
+        decode_clip(file.getvalue()[:60], DecodeOptions(), MediaSettings(), 112)
