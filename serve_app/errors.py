@@ -2,6 +2,8 @@
 
     ServeAppError                   500 internal_error
     ├── RequestError                the caller can mend it
+    │   ├── UnauthorizedError       401 invalid_api_key     no key, an unknown one, or one that has expired
+    │   ├── RateLimitedError        429 rate_limited        too many requests of this key or address
     │   ├── InvalidRequestError     422 invalid_request     a field is missing, unknown or out of range
     │   ├── BodyTooLargeError       413 body_too_large      the request's own bytes
     │   ├── BodyTooSlowError        408 body_too_slow       the request did not arrive in time
@@ -54,6 +56,18 @@ class InvalidRequestError(RequestError):
     """A field is missing, unknown or out of range."""
 
     status, code, title = 422, "invalid_request", "Invalid request"
+
+
+class UnauthorizedError(RequestError):
+    """No API key, an unknown one, or one that has expired. The title is the original guide's."""
+
+    status, code, title = 401, "invalid_api_key", "Invalid API key"
+
+
+class RateLimitedError(RequestError):
+    """Too many requests of this key or address; the message is the limit in words."""
+
+    status, code, title = 429, "rate_limited", "Rate limit exceeded"
 
 
 class BodyTooLargeError(RequestError):

@@ -1,5 +1,6 @@
 """Starts Ray Serve on this machine (or a given cluster), deploys a config and waits until it is ready."""
 
+import ipaddress
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from serve_app.api_keys import KeyStore
 from serve_app.checkpoint import (
     compare_with_manifest,
     hash_files,
@@ -20,6 +22,7 @@ from serve_app.checkpoint import (
 )
 from serve_app.errors import ConfigurationError, NotReadyError
 from serve_app.serve_config import app_settings
+from serve_app.settings import AccessSettings
 
 READY_TIMEOUT_S = 600.0
 LOCAL_OBJECT_STORE_BYTES = 1 << 30  # a clip is 0.6 MB plus 32 kB per second
@@ -39,7 +42,9 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
         NotReadyError: a deployment failed, or did not become ready in time.
     """
     host, port = config.http_options.host, config.http_options.port
-    _check_model(app_settings(config).model)
+    settings = app_settings(config)
+    _check_model(settings.model)
+    _check_access(host, settings.access)
     _check_port(host, port)
     _prepare_environment()
     import ray
@@ -82,6 +87,23 @@ def _check_model(directory: Path) -> None:
     from serve_app.check import open_checkpoint
 
     open_checkpoint(directory)
+
+
+def _check_access(host: str, access: AccessSettings) -> None:
+    """Whoever can reach the port may ask: that must be said, unless only this machine can."""
+    keys = KeyStore(access.keys_file)
+    if keys.is_open and not access.open and not _is_loopback(host):
+        raise ConfigurationError(
+            f"http_options.host is {host}, which other machines can reach, and there are no API keys: "
+            "set access.keys_file (`emotion-llama key` makes one), or access.open: true"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_port(host: str, port: int) -> None:

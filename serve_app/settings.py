@@ -124,6 +124,22 @@ class LimitSettings(Settings):
     max_question_chars: int = Field(default=20_000, gt=0)
 
 
+class AccessSettings(Settings):
+    """Who may ask, and how often."""
+
+    keys_file: Path | None = Field(
+        default=None, description="JSON of `emotion-llama key`; read again when it changes."
+    )
+    open: bool = Field(
+        default=False, description="Serve without keys although other machines can reach the port."
+    )
+    rate: str | None = Field(
+        default=None,
+        pattern=r"^\d+ ?(/|per) ?(second|minute|hour|day)$",
+        description='Per key, or per address without keys, such as "10/minute"; None: no limit.',
+    )
+
+
 class AppSettings(Settings):
     """`args:` of the application in serve.yaml."""
 
@@ -141,3 +157,4 @@ class AppSettings(Settings):
     engine: EngineSettings = EngineSettings()
     sampling: SamplingSettings = SamplingSettings()
     limits: LimitSettings = LimitSettings()
+    access: AccessSettings = AccessSettings()

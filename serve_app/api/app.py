@@ -8,15 +8,27 @@ from fastapi import FastAPI
 
 from serve_app import __version__
 from serve_app.api import emotions, gradio, legacy, operations
+from serve_app.api.access import Access
 from serve_app.api.body_limit import BodyLimit
 from serve_app.api.errors import add_error_handlers
 from serve_app.api.request_id import RequestIds
 from serve_app.api.service import AnswerService
+from serve_app.api_keys import KeyStore
+from serve_app.rate_limits import MemoryCounter, RateCounter
 from serve_app.settings import AppSettings
 
 
-def create_api(service: AnswerService, settings: AppSettings) -> FastAPI:
-    """The application over one service. Its start-up begins the warm-up without waiting for it."""
+def create_api(
+    service: AnswerService, settings: AppSettings, counter: RateCounter | None = None
+) -> FastAPI:
+    """The application over one service. Its start-up begins the warm-up without waiting for it.
+
+    Args:
+        counter: of requests, shared by all replicas; None counts here.
+
+    Raises:
+        ConfigurationError: the keys cannot be read.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -32,5 +44,11 @@ def create_api(service: AnswerService, settings: AppSettings) -> FastAPI:
     add_error_handlers(api, settings)
     # The last one added is the outermost.
     api.add_middleware(BodyLimit, limits=settings.limits)
+    api.add_middleware(
+        Access,
+        keys=KeyStore(settings.access.keys_file),
+        counter=counter or MemoryCounter(),
+        settings=settings.access,
+    )
     api.add_middleware(RequestIds)
     return api

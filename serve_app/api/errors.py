@@ -21,7 +21,13 @@ from starlette.types import Scope
 from serve_app.api.gradio import PATHS
 from serve_app.api.in_band import in_band_body
 from serve_app.api.request_id import current_request_id
-from serve_app.errors import InvalidRequestError, OverloadedError, ServeAppError
+from serve_app.errors import (
+    InvalidRequestError,
+    OverloadedError,
+    RateLimitedError,
+    ServeAppError,
+    UnauthorizedError,
+)
 from serve_app.settings import AppSettings
 
 logger = logging.getLogger(__name__)
@@ -40,6 +46,8 @@ OPENAI_TYPES = {
 def error_response(error: ServeAppError, scope: Scope) -> JSONResponse:
     """In the form that this request's client reads."""
     headers = {"X-Error-Code": error.code}
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, OverloadedError):
         headers["Retry-After"] = str(RETRY_AFTER_S)
     return _render(scope, error.title, _status(error, scope), error.message, error.code, headers)
@@ -73,6 +81,11 @@ def _render(
             "code": code,
         }
         return JSONResponse({"error": error}, status, headers)
+    # These two bodies are the original guide's, to the letter.
+    if code == UnauthorizedError.code:
+        return JSONResponse({"error": title}, status, headers)
+    if code == RateLimitedError.code:
+        return JSONResponse({"error": f"{title}: {message}"}, status, headers)
     return JSONResponse({"error": title, "code": status, "details": message}, status, headers)
 
 

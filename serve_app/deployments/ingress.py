@@ -6,6 +6,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_api
 from serve_app.deployments.graph import Graph
+from serve_app.deployments.rate_actor import SharedCounter
 from serve_app.settings import AppSettings
 
 
@@ -20,4 +21,4 @@ class Ingress:
         self._settings = settings
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_api(self._graph, self._settings)
+        return create_api(self._graph, self._settings, SharedCounter())

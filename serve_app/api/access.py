@@ -1,0 +1,85 @@
+"""Who may ask, and how often: API keys and rate limits, before a request's body is read."""
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.api.errors import error_response
+from serve_app.api_keys import ApiKey, KeyStore
+from serve_app.errors import RateLimitedError, UnauthorizedError
+from serve_app.rate_limits import Allowance, RateCounter
+from serve_app.settings import AccessSettings
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # probes have no key
+BEARER = "bearer "
+KEY_NAME = "api_key_name"  # in the scope's state, for the log
+
+
+class Access:
+    """401 without a valid key where there are keys; 429 over the limit of the key or the address."""
+
+    def __init__(
+        self, app: ASGIApp, keys: KeyStore, counter: RateCounter, settings: AccessSettings
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._counter = counter
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
+            await self._app(scope, receive, send)
+            return
+        key = None
+        if not self._keys.is_open:
+            key = self._keys.find(presented_key(Headers(scope=scope)))
+            if key is None:
+                error = UnauthorizedError("send a valid key as X-API-Key or Authorization: Bearer")
+                await error_response(error, scope)(scope, receive, send)
+                return
+            scope.setdefault("state", {})[KEY_NAME] = key.name
+        rate = (key.rate if key else None) or self._settings.rate
+        if rate is None:
+            await self._app(scope, receive, send)
+            return
+        allowance = await self._counter.take(_who(key, scope), rate)
+        send = _with_headers(send, allowance)
+        if not allowance.is_allowed:
+            error_429 = RateLimitedError(allowance.rate)
+            await error_response(error_429, scope)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def presented_key(headers: Headers) -> str:
+    """Of either header; an empty text where there is none."""
+    authorization = headers.get("authorization", "")
+    if authorization.lower().startswith(BEARER):
+        return authorization[len(BEARER) :].strip()
+    return headers.get("x-api-key", "")
+
+
+def _who(key: ApiKey | None, scope: Scope) -> str:
+    if key is not None:
+        return f"key {key.name}"
+    client = scope.get("client")
+    return f"address {client[0] if client else 'unknown'}"
+
+
+def _with_headers(send: Send, allowance: Allowance) -> Send:
+    """slowapi's names, and those of the IETF's draft."""
+    fields = {
+        "X-RateLimit-Limit": str(allowance.limit),
+        "X-RateLimit-Remaining": str(allowance.remaining),
+        "X-RateLimit-Reset": str(allowance.reset_s),
+        "RateLimit-Policy": f'"default";q={allowance.limit};w={allowance.window_s}',
+        "RateLimit": f'"default";r={allowance.remaining};t={allowance.reset_s}',
+    }
+    if not allowance.is_allowed:
+        fields["Retry-After"] = str(max(1, allowance.reset_s))
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(fields)
+        await send(message)
+
+    return send_with_headers

@@ -1,0 +1,145 @@
+"""API keys: only their hashes are kept, in a file that is read again when it changes or in the environment."""
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from limits import RateLimitItem, parse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from serve_app.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = "EMOTION_LLAMA_API_KEYS"  # the same JSON as in the file
+CHECK_EVERY_S = 1.0
+
+
+class ApiKey(BaseModel):
+    """One key. `emotion-llama key NAME` makes one and prints its entry."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[\w.@-]+$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the key, as hex.")
+    rate: str | None = Field(default=None, description='Such as "10/minute"; None: the default.')
+    expires: datetime | None = Field(default=None, description="With a time zone; None: never.")
+
+    @field_validator("rate")
+    @classmethod
+    def _is_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_rate(value)
+        return value
+
+    @field_validator("expires")
+    @classmethod
+    def _has_zone(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("has no time zone; write 2027-01-01T00:00:00Z")
+        return value
+
+
+def parse_rate(text: str) -> RateLimitItem:
+    """Raises ValueError: not of the form N/second, N/minute, N/hour or N/day."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no rate; write 10/minute") from error
+
+
+class KeyStore:
+    """The keys of one server."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Raises ConfigurationError: the file or the variable is wrong."""
+        self._path = path
+        self._read_at = 0.0
+        self._modified_ns = 0
+        self._keys: dict[str, ApiKey] = {}
+        self._load()
+
+    @property
+    def is_open(self) -> bool:
+        """No key at all: everybody may ask."""
+        return self._path is None and not os.environ.get(ENVIRONMENT)
+
+    def find(self, presented: str) -> ApiKey | None:
+        """The key, if it is one and has not expired. Takes the same time for every wrong one."""
+        self._reload()
+        digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).hexdigest()
+        found = None
+        for sha256, key in self._keys.items():
+            if hmac.compare_digest(sha256, digest):
+                found = key
+        if found is None or (found.expires is not None and found.expires <= datetime.now(UTC)):
+            return None
+        return found
+
+    def _reload(self) -> None:
+        """A file that has become wrong is reported, and the keys stay what they were."""
+        now = time.monotonic()
+        if self._path is None or now - self._read_at < CHECK_EVERY_S:
+            return
+        self._read_at = now
+        try:
+            if self._path.stat().st_mtime_ns != self._modified_ns:
+                self._load()
+        except (OSError, ConfigurationError) as error:
+            logger.error("keys stay as they were: %s", error)
+
+    def _load(self) -> None:
+        keys = _parse(os.environ[ENVIRONMENT], ENVIRONMENT) if os.environ.get(ENVIRONMENT) else []
+        if self._path is not None:
+            try:
+                self._modified_ns = self._path.stat().st_mtime_ns
+            except OSError as error:
+                raise ConfigurationError(f"{self._path}: {error}") from error
+            keys += read_keys(self._path)
+        self._keys = {key.sha256: key for key in keys}
+
+
+def read_keys(path: Path) -> list[ApiKey]:
+    """Raises ConfigurationError: the file is wrong."""
+    try:
+        return _parse(path.read_text(), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def write_keys(path: Path, keys: list[ApiKey]) -> None:
+    """Whole or not at all, and readable by its owner alone."""
+    part = path.with_name(f"{path.name}.part")
+    part.touch(mode=0o600)
+    entries = [key.model_dump(mode="json", exclude_none=True) for key in keys]
+    part.write_text(json.dumps({"keys": entries}, indent=1) + "\n")
+    part.rename(path)
+
+
+def _parse(text: str, where: str) -> list[ApiKey]:
+    try:
+        raw: Any = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{where} is not JSON: {error}") from error
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("keys"), list):
+        raise ConfigurationError(f'{where}: expected {{"keys": [...]}}')
+    keys = []
+    for number, entry in enumerate(raw["keys"]):
+        try:
+            keys.append(ApiKey.model_validate(entry))
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{p['loc'][0] if p['loc'] else ''}: {p['msg']}" for p in error.errors()
+            )
+            raise ConfigurationError(f"{where}: key {number}: {problems}") from error
+    names = [key.name for key in keys]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"{where}: two keys have one name")
+    return keys

@@ -1,0 +1,46 @@
+"""emotion-llama key: makes an API key, shows it once, and adds its hash to a file."""
+
+import argparse
+import hashlib
+import secrets
+from pathlib import Path
+from typing import Any
+
+from serve_app.errors import InvalidRequestError
+
+PREFIX = "el-"
+NUM_BYTES = 32
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("key", help="make an API key and add its hash to a file")
+    parser.add_argument("name", help="whose it is; it appears in the log")
+    parser.add_argument("--file", type=Path, required=True, help="JSON; made where it is missing")
+    parser.add_argument("--rate", help='such as "10/minute"; default: the server\'s')
+    parser.add_argument("--expires", help="such as 2027-01-01T00:00:00Z; default: never")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+
+    from serve_app.api.errors import describe_problems
+    from serve_app.api_keys import ApiKey, read_keys, write_keys
+
+    key = PREFIX + secrets.token_urlsafe(NUM_BYTES)
+    entry = {
+        "name": args.name,
+        "sha256": hashlib.sha256(key.encode()).hexdigest(),
+        "rate": args.rate,
+        "expires": args.expires,
+    }
+    try:
+        new = ApiKey.model_validate(entry)
+    except ValidationError as error:
+        raise InvalidRequestError(describe_problems(error.errors())) from error
+    keys = read_keys(args.file) if args.file.exists() else []
+    if any(each.name == new.name for each in keys):
+        raise InvalidRequestError(f"{args.file} has a key of the name {new.name!r} already")
+    write_keys(args.file, [*keys, new])
+    print(key)
+    return 0
