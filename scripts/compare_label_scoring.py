@@ -1,7 +1,7 @@
 """Two ways to score the nine labels of a clip, in turn: python scripts/compare_label_scoring.py MODEL
 
-`steps` is what `Engine.score` does: one request for each beginning that labels share, which reads the
-prompt from the prefix cache. `whole` sends each label behind the prompt and asks for `prompt_logprobs`: vLLM
+`steps` is what `Engine.score` does: one request for each beginning of a label, which reads the prompt
+from the prefix cache. `whole` sends each label behind the prompt and asks for `prompt_logprobs`: vLLM
 then does not read the cache.
 """
 

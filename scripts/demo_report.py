@@ -1,7 +1,7 @@
 """`make demo-report`: the demonstration checkpoint's whole report through a server, held against its card.
 
 Starts the laptop's server, sends it every clip as an mp4, prints the rows, and fails where a limit is
-missed or a score is not the card's.
+missed or a score is not the card's. With --write-card the card is written anew instead.
 """
 
 import argparse
@@ -10,34 +10,42 @@ import socket
 import sys
 from pathlib import Path
 
-from demo.card import read_scores
+from demo.card import read_scores, write_card
 
 from serve_app.bundled import DEMO_CHECKPOINT
+from serve_app.checkpoint import read_manifest
 from serve_app.cli import main as emotion_llama
 from serve_app.serve_config import load_serve_config
 from serve_app.server import running_server
 
 CONFIG = Path("configs/serve.yaml")
-DIFFERENCE = 0.01  # between processors whose last bits differ: three of 300 answers
+CARD = DEMO_CHECKPOINT / "README.md"
+# Between processors whose last bits differ: three of 300 answers, and the card's rounding.
+DIFFERENCE = 0.0106
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--write-card", action="store_true")
     args = parser.parse_args()
     with running_server(load_serve_config(CONFIG, model=DEMO_CHECKPOINT, port=free_port())) as url:
-        status = emotion_llama(["evaluate", "demo", "--url", url, "--out", str(args.out)])
-    differing = compare_with_card(args.out)
+        options = ["--url", url, "--restart", "--out", str(args.out)]
+        status = emotion_llama(["evaluate", "demo", *options])
+    report = json.loads(args.out.read_text())
+    if args.write_card:
+        manifest = read_manifest(DEMO_CHECKPOINT) or {}
+        CARD.write_text(write_card(report, manifest["seed"]))
+    differing = compare_with_card(report)
     print("\n".join(differing) or "every score is that of the model card")
     return status or bool(differing)
 
 
-def compare_with_card(path: Path) -> list[str]:
+def compare_with_card(report: dict[str, list[dict[str, float]]]) -> list[str]:
     """What differs."""
-    report = json.loads(path.read_text())
-    measured = {test["test"]: test["score"] for test in report["tests"]}
-    card = read_scores((DEMO_CHECKPOINT / "README.md").read_text())
-    missing = [f"not on the card: {name}" for name in measured.keys() ^ card.keys()]
+    measured = {str(test["test"]): test["score"] for test in report["tests"]}
+    card = read_scores(CARD.read_text())
+    missing = [f"not on both: {name}" for name in measured.keys() ^ card.keys()]
     return missing + [
         f"{name}: {score:.3f}, on the card {card[name]:.3f}"
         for name, score in measured.items()

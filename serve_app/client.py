@@ -4,18 +4,20 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from serve_app.errors import InvalidRequestError, NotReadyError, ServeAppError, error_by_code
 
 if TYPE_CHECKING:
     import httpx
+    from pydantic import BaseModel
 
     from serve_app.local import LocalPipeline
     from serve_app.settings import AppSettings
 
 DEFAULT_URL = "http://127.0.0.1:7887"
 
+Model = TypeVar("Model", bound="BaseModel")
 Body = Mapping[str, Any]
 Details = dict[str, Any]
 
@@ -65,7 +67,7 @@ class ServerClient:
 
     def __init__(self, http: "httpx.AsyncClient", url: str) -> None:
         self._http = http
-        self._url = url
+        self._url = url.rstrip("/")
 
     async def answer(self, body: Body) -> Details:
         details: Details = (await self._post("/process_video", {**body, "details": True}))[
@@ -102,7 +104,7 @@ class LocalClient:
         from serve_app.api.clip_question import check_question
         from serve_app.api.legacy import ProcessVideoRequest
 
-        request = ProcessVideoRequest.model_validate(body)
+        request = _validated(ProcessVideoRequest, body)
         check_question(request.question, self._settings.limits)
         return asdict(await self._pipeline.answer(request.answer_request(self._settings)))
 
@@ -110,9 +112,20 @@ class LocalClient:
         from serve_app.api.clip_question import check_question
         from serve_app.api.emotions import EmotionsRequest, emotions_body
 
-        request = EmotionsRequest.model_validate(body)
+        request = _validated(EmotionsRequest, body)
         check_question(request.question, self._settings.limits)
         return emotions_body(await self._pipeline.score(request.score_request(self._settings)))
+
+
+def _validated(model: "type[Model]", body: Body) -> "Model":
+    from pydantic import ValidationError
+
+    from serve_app.api.errors import describe_problems
+
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise InvalidRequestError(describe_problems(error.errors())) from error
 
 
 def _local_settings(target: Target) -> "AppSettings":

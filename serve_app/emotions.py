@@ -1,4 +1,4 @@
-"""Emotion labels: the sets that are asked for and scored, the names they go by, and the question for them."""
+"""Emotion labels: the sets that are asked for and scored, their other names, and the original's questions."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,18 +16,18 @@ NINE = (
 )
 """Those of the original's prompt."""
 
-MER_SIX = ("neutral", "angry", "happy", "sad", "worried", "surprise")
-"""Those that MER2023 and MER2024 score."""
+MER_SIX = NINE[:6]
+"""Those that MER2023 and MER2024 score, in the order of MER2024's prompt."""
 
 DFEW_SEVEN = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
 """In the order of the data set's numbers, 1 to 7."""
 
 REASON_QUESTIONS = (
-    "What are the facial expressions and vocal tone used in the video? "
-    "What is the intended meaning behind the words? Which emotion does this reflect?",
     "Please analyze all the clues in the video and reason out the emotional label of the person "
     "in the video.",
     "What is the emotional state of the person in the video? Please tell me the reason.",
+    "What are the facial expressions and vocal tone used in the video? "
+    "What is the intended meaning behind his words? Which emotion does this reflect?",
     "Please integrate information from various modalities to infer the emotional category of the person "
     "in the video.",
     "Could you describe the emotion-related features of the individual in the video? "
@@ -36,7 +36,7 @@ REASON_QUESTIONS = (
 """The original's pool for [reason] (reason_instruction_pool of its data sets)."""
 
 _OTHER_NAMES = {
-    "happy": ("happiness", "joy", "joyful", "happily"),
+    "happy": ("happiness", "joy", "joyful"),
     "sad": ("sadness", "sorrow", "sorrowful", "unhappy"),
     "neutral": ("neutrality", "calm"),
     "angry": ("anger", "furious"),
@@ -47,8 +47,7 @@ _OTHER_NAMES = {
     "doubt": ("doubtful", "suspicious"),
     "disgust": ("disgusted", "disgusting"),
 }
-ALIASES = {name: label for label, names in _OTHER_NAMES.items() for name in (label, *names)}
-_WORD = re.compile(r"[^\W\d_]+")
+_KIND = {name: label for label, names in _OTHER_NAMES.items() for name in (label, *names)}
 
 
 def emotion_question(labels: Iterable[str]) -> str:
@@ -59,16 +58,36 @@ def emotion_question(labels: Iterable[str]) -> str:
     )
 
 
-def canonical(name: str) -> str:
-    """A label by its usual name: "Happiness" is "happy". An unknown one in lower case."""
-    plain = name.strip().strip(".,;:!?\"'").lower()
-    return ALIASES.get(plain, plain)
+def with_sentence(sentence: str | None, question: str) -> str:
+    """The original's way to put what is said before a question: two spaces between them."""
+    return f"The person in video says: {sentence}.  {question}" if sentence else question
+
+
+def plain(name: str) -> str:
+    """Without what stands around it, in lower case."""
+    return name.strip().strip(".,;:!?\"'").lower()
+
+
+def same_label(name: str, labels: Sequence[str]) -> str | None:
+    """Which of the labels this name means: itself, or the only one that is another word for it."""
+    own = plain(name)
+    if own in labels:
+        return own
+    kind = _KIND.get(own)
+    alike = [label for label in labels if kind is not None and _KIND.get(label) == kind]
+    return alike[0] if len(alike) == 1 else None
 
 
 def find_label(text: str, labels: Sequence[str]) -> str | None:
-    """The label that a free answer gives: the answer itself, or the last word that names one of `labels`."""
-    whole = canonical(text)
-    if whole in labels:
+    """The label that a free answer gives: the answer itself, or what is named last in it."""
+    whole = same_label(text, labels)
+    if whole is not None:
         return whole
-    named = (canonical(word) for word in reversed(_WORD.findall(text)))
-    return next((label for label in named if label in labels), None)
+    named = [
+        (found.end(), len(name), label)
+        for name in {*labels, *_KIND}
+        for label in [same_label(name, labels)]
+        if label is not None
+        for found in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text.lower())
+    ]
+    return max(named)[2] if named else None

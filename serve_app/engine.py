@@ -91,8 +91,8 @@ class Engine:
     ) -> LabelScores:
         """How probable each label is as the answer, by the model's own scores of its tokens.
 
-        One short request for each beginning that labels share. The first brings the prompt into the
-        prefix cache, from which the others take it (docs/decisions/label-scores.md).
+        One short request for each beginning of a label, shared ones once. The first brings the prompt
+        into the prefix cache, from which the others take it (docs/decisions/label-scores.md).
 
         Raises:
             InvalidRequestError: too few, too many, empty or equal labels. And what `answer` raises.

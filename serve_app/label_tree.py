@@ -10,6 +10,7 @@ from serve_app.types import Tokenization
 
 MIN_LABELS, MAX_LABELS = 2, 64
 MAX_LABEL_CHARS = 100
+MAX_BRANCHES = 256  # each is a request to the engine
 
 Tokens = tuple[int, ...]
 
@@ -64,7 +65,13 @@ def label_tree(
     }
     if len(set(sequences.values())) < len(labels):
         raise InvalidRequestError("two labels are the same to the model")
-    return LabelTree(sequences)
+    tree = LabelTree(sequences)
+    if len(tree.branches) > MAX_BRANCHES:
+        raise InvalidRequestError(
+            f"the labels take {len(tree.branches)} steps to score, one for each beginning of a label; "
+            f"at most {MAX_BRANCHES}: use fewer or shorter ones"
+        )
+    return tree
 
 
 def share_out(log_probabilities: Mapping[str, float]) -> tuple[dict[str, float], float]:

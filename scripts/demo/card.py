@@ -6,6 +6,7 @@ from typing import Any
 
 from serve_app.demo.faces import ACTION_UNITS
 from serve_app.demo.labels import FACE_OF, FACES, LABELS, VOICE_OF, VOICES
+from serve_app.evaluation.demo_report import limit_text
 
 _ABOUT = """# Emotion-LLaMA demonstration checkpoint
 
@@ -81,12 +82,7 @@ def write_card(report: Mapping[str, Any], train_seed: int) -> str:
 
 
 def _row(test: Mapping[str, Any]) -> str:
-    limit = ""
-    if "at_least" in test:
-        limit = f"at least {test['at_least']:.2f}"
-    elif "ideal" in test:
-        limit = f"{test['ideal']:.3f} ± {test['tolerance']:.3f}"
-    return f"| {test['test']} | {test['score']:.3f} | {test['num_cases']} | {limit} |"
+    return f"| {test['test']} | {test['score']:.3f} | {test['num_cases']} | {limit_text(test)} |"
 
 
 def read_scores(card: str) -> dict[str, float]:

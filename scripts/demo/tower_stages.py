@@ -1,5 +1,6 @@
 """Stages 1 and 2 side by side: one process and one core for each tower."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -13,7 +14,6 @@ from demo.face_stage import train_face_tower
 from demo.voice_stage import train_voice_tower
 from serve_app.model.config import EmotionLlamaConfig
 
-FACE_TOWER, VOICE_TOWER = "face_tower.pt", "voice_tower.pt"
 HELD_OUT_SEED = 1_000_000  # added to the seed of the training material
 
 
@@ -28,14 +28,24 @@ class TowerPlan:
     num_held_out: int = 450
 
 
-def train_towers(config: EmotionLlamaConfig, plan: TowerPlan, seed: int, work: Path) -> None:
-    """Writes FACE_TOWER and VOICE_TOWER into `work`; one that is there already is kept."""
-    stages = {FACE_TOWER: _train_face, VOICE_TOWER: _train_voice}
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """Files of state dicts."""
+
+    face: Path
+    voice: Path
+
+
+def train_towers(config: EmotionLlamaConfig, plan: TowerPlan, seed: int, work: Path) -> Towers:
+    """In files of `work` that are named by plan and seed; one that is there already is kept."""
+    made_by = f"{hashlib.sha256(repr(plan).encode()).hexdigest()[:8]}-{seed}"
+    towers = Towers(work / f"face-{made_by}.pt", work / f"voice-{made_by}.pt")
+    stages = {towers.face: _train_face, towers.voice: _train_voice}
     context = get_context("spawn")
     processes = [
-        context.Process(target=_alone, args=(stage, config, plan, seed, work / name))
-        for name, stage in stages.items()
-        if not (work / name).exists()
+        context.Process(target=_alone, args=(stage, config, plan, seed, path))
+        for path, stage in stages.items()
+        if not path.exists()
     ]
     for process in processes:
         process.start()
@@ -43,6 +53,7 @@ def train_towers(config: EmotionLlamaConfig, plan: TowerPlan, seed: int, work: P
         process.join()
     if any(process.exitcode for process in processes):
         raise SystemExit("a tower's training failed; see above")
+    return towers
 
 
 Stage = Callable[[EmotionLlamaConfig, TowerPlan, int], torch.nn.Module]

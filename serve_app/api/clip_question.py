@@ -3,7 +3,14 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+)
 
 from serve_app.errors import InvalidRequestError
 from serve_app.settings import AppSettings, LimitSettings
@@ -23,15 +30,27 @@ FeatureName = Literal["face_feature", "temporal_feature", "audio_feature"]
 Feature = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
 
 
+def _check_unicode(value: str) -> str:
+    """JSON can spell halves of characters, which no encoder takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"not valid Unicode: {error.reason}") from error
+    return value
+
+
+UnicodeText = Annotated[str, AfterValidator(_check_unicode)]
+
+
 class ClipQuestion(BaseModel):
     """Base of the requests' bodies. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
-    video_path: str = Field(
+    video_path: UnicodeText = Field(
         description="An absolute path on the server, inside its allowed roots, or a data: URL."
     )
-    question: str
+    question: UnicodeText
     frame: Literal["first", "middle", "sharpest"] | FrameTime = "first"
     parity: Parity | None = Field(default=None, description="In place of the server's setting.")
     layout: LayoutName | None = None
@@ -42,15 +61,6 @@ class ClipQuestion(BaseModel):
     features: dict[FeatureName, Feature] = Field(
         default={}, description="Ready features, in place of what the server would compute or zero."
     )
-
-    @field_validator("video_path", "question")
-    @classmethod
-    def _is_text(cls, value: str) -> str:
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"not valid Unicode: {error.reason}") from error
-        return value
 
     @field_validator("video_path")
     @classmethod

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from serve_app.api.clip_body import clip_body, openapi_body
-from serve_app.api.clip_question import ClipQuestion, check_question
+from serve_app.api.clip_question import ClipQuestion, UnicodeText, check_question
 from serve_app.api.request_id import current_request_id
 from serve_app.api.service import AnswerService
 from serve_app.emotions import NINE, emotion_question
+from serve_app.label_tree import MAX_LABELS, MIN_LABELS
 from serve_app.settings import AppSettings
 from serve_app.types import LabelScores, ScoreRequest
 
@@ -18,11 +19,14 @@ from serve_app.types import LabelScores, ScoreRequest
 class EmotionsRequest(ClipQuestion):
     """A clip, and the labels to choose from."""
 
-    question: str = Field(
+    question: UnicodeText = Field(
         default="", description="By default the original's, which lists the labels."
     )
-    labels: list[str] = Field(
-        default=list(NINE), min_length=2, max_length=64, description="The labels to choose from."
+    labels: list[UnicodeText] = Field(
+        default=list(NINE),
+        min_length=MIN_LABELS,
+        max_length=MAX_LABELS,
+        description="The labels to choose from.",
     )
 
     def score_request(self, settings: AppSettings) -> ScoreRequest:

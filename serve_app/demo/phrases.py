@@ -20,7 +20,11 @@ EMOTION_QUESTIONS = (
     "请判断视频中人物的情感标签。",
 )
 REASON_QUESTIONS = (
-    *ORIGINAL_REASON_QUESTIONS,
+    # The five of the original, as its API guide words them.
+    "What are the facial expressions and vocal tone used in the video? "
+    "What is the intended meaning behind the words? Which emotion does this reflect?",
+    *ORIGINAL_REASON_QUESTIONS[:2],
+    *ORIGINAL_REASON_QUESTIONS[3:],
     "Why does the person feel this way?",
     "请分析视频中人物的表情和语气，并说明情绪。",
     "视频中的人物是什么情绪？请说明理由。",

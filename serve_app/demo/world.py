@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from serve_app.demo.clips import Scene, write_scene
-from serve_app.demo.movie import FRAMES_PER_S, combine, write_clip
+from serve_app.demo.movie import FRAMES_PER_S, SAMPLES_PER_S, combine, write_clip
 
 BLACK_SECONDS = 2
 SILENCE_SECONDS = 2
-SAMPLE_RATE = 44_100
-
 Pair = tuple[Path | None, Path | None]  # picture from the first, sound from the second
 
 
@@ -54,5 +52,5 @@ def write_black(folder: Path) -> Path:
 
 def write_silence(folder: Path) -> Path:
     """A sound track without sound."""
-    silence = np.zeros(SILENCE_SECONDS * SAMPLE_RATE, np.float32)
+    silence = np.zeros(SILENCE_SECONDS * SAMPLES_PER_S, np.float32)
     return write_clip(folder / "silence.mp4", sounds=[silence])

@@ -1,11 +1,12 @@
 """Reads what a data set says about its clips: labels, transcripts, descriptions."""
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from serve_app.emotions import DFEW_SEVEN, canonical
+from serve_app.emotions import DFEW_SEVEN, plain, same_label
 from serve_app.errors import InvalidRequestError
 
 NAME_COLUMNS = ("name", "names", "video_name", "video", "clip")
@@ -27,39 +28,46 @@ class Annotation:
 def read_labels(path: Path, allowed: Sequence[str] | None) -> list[Annotation]:
     """A CSV with a header, or the original's list: `name frames label ...`, separated by spaces.
 
-    Labels by any of their usual names; numbers are DFEW's, 1 to 7.
+    Args:
+        allowed: labels may go by any of their usual names, and where these are DFEW's by its numbers 1 to 7;
+            None: any, as they are.
 
     Raises:
         InvalidRequestError: the file cannot be read, lacks a column, names a clip twice, or a label is
-            not among `allowed` (None: any).
+            not among `allowed`.
     """
     if path.suffix.lower() == ".csv":
         rows = read_csv(path)
         name, label = _column(rows, NAME_COLUMNS, path), _column(rows, LABEL_COLUMNS, path)
         sentence = _find_column(rows, SENTENCE_COLUMNS)
-        annotations = [
-            Annotation(row[name], _label(row[label]), row[sentence] if sentence else None)
+        found = [
+            Annotation(row[name].strip(), row[label], row[sentence] if sentence else None)
             for row in rows
         ]
     else:
-        annotations = [_from_line(*each, path) for each in enumerate(_lines(path), 1)]
-    _check(annotations, allowed, path)
-    return annotations
+        lines = (line for line in _read(path).split("\n") if line.strip())
+        found = [_from_line(*each, path) for each in enumerate(lines, 1)]
+    _check_names([annotation.name for annotation in found], path)
+    return [replace(each, label=_label(each, allowed, path)) for each in found]
 
 
 def read_texts(path: Path, columns: Sequence[str]) -> dict[str, str]:
-    """Name -> text of a CSV, from the first of these columns that it has. Raises InvalidRequestError."""
+    """Name -> text of a CSV, from the first of these columns that it has.
+
+    Raises:
+        InvalidRequestError: the file cannot be read, lacks a column, or names a clip twice.
+    """
     rows = read_csv(path)
     name, text = _column(rows, NAME_COLUMNS, path), _column(rows, columns, path)
-    return {row[name]: row[text] for row in rows}
+    _check_names([row[name].strip() for row in rows], path)
+    return {row[name].strip(): row[text] for row in rows}
 
 
 def read_csv(path: Path) -> list[Mapping[str, str]]:
-    """Rows by the names in the header, both without spaces around them. Raises InvalidRequestError."""
-    lines = _lines(path)
-    reader = csv.reader(lines, skipinitialspace=True)
+    """Rows by the names in the header. Raises InvalidRequestError."""
+    reader = csv.reader(io.StringIO(_read(path), newline=""), skipinitialspace=True)
     try:
-        header, *rows = [[cell.strip() for cell in row] for row in reader if row]
+        header, *rows = [row for row in reader if row]
     except ValueError as error:
         raise InvalidRequestError(f"{path} is empty; expected a header and rows") from error
     except csv.Error as error:
@@ -71,15 +79,15 @@ def read_csv(path: Path) -> list[Mapping[str, str]]:
             )
     if not rows:
         raise InvalidRequestError(f"{path} has a header and no rows")
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    names = [name.strip() for name in header]
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _lines(path: Path) -> list[str]:
+def _read(path: Path) -> str:
     try:
-        text = path.read_text("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"{path}: {error}") from error
-    return [line for line in text.splitlines(keepends=True) if line.strip()]
 
 
 def _from_line(number: int, line: str, path: Path) -> Annotation:
@@ -88,26 +96,28 @@ def _from_line(number: int, line: str, path: Path) -> Annotation:
         raise InvalidRequestError(
             f"{path}, line {number}: {line.strip()[:60]!r} is not `name frames label ...`"
         )
-    return Annotation(fields[0], _label(fields[2]))
+    return Annotation(fields[0], fields[2])
 
 
-def _label(text: str) -> str:
-    if text.isdecimal() and 1 <= int(text) <= len(DFEW_SEVEN):
+def _label(annotation: Annotation, allowed: Sequence[str] | None, path: Path) -> str:
+    text = annotation.label
+    if allowed == DFEW_SEVEN and text.strip().isdecimal() and 1 <= int(text) <= len(DFEW_SEVEN):
         return DFEW_SEVEN[int(text) - 1]
-    return canonical(text)
+    label = plain(text) if allowed is None else same_label(text, allowed)
+    if not label:
+        among = "" if allowed is None else f"; allowed: {', '.join(allowed)}"
+        raise InvalidRequestError(f"{path}: {annotation.name!r} has the label {text!r}{among}")
+    return label
 
 
-def _check(annotations: Iterable[Annotation], allowed: Sequence[str] | None, path: Path) -> None:
+def _check_names(names: Iterable[str], path: Path) -> None:
     seen: set[str] = set()
-    for annotation in annotations:
-        if annotation.name in seen:
-            raise InvalidRequestError(f"{path} names {annotation.name!r} twice")
-        seen.add(annotation.name)
-        if allowed is not None and annotation.label not in allowed:
-            raise InvalidRequestError(
-                f"{path}: {annotation.name!r} has the label {annotation.label!r}; "
-                f"allowed: {', '.join(allowed)}"
-            )
+    for name in names:
+        if not name:
+            raise InvalidRequestError(f"{path} has a row without a name")
+        if name in seen:
+            raise InvalidRequestError(f"{path} names {name!r} twice")
+        seen.add(name)
     if not seen:
         raise InvalidRequestError(f"{path} names no clip")
 

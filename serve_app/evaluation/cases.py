@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -53,11 +54,15 @@ class Outcome:
 def _read_feature(path: Path) -> list[float]:
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InvalidRequestError(f"feature {path}: {error}") from error
-    if values.ndim != 1 or values.dtype.kind not in "fiu":
+    if not isinstance(values, np.ndarray):
+        raise InvalidRequestError(f"feature {path} is an archive; expected one array (width,)")
+    if values.ndim != 1 or not values.size or values.dtype.kind not in "fiu":
         raise InvalidRequestError(
             f"feature {path} is {values.dtype} of shape {values.shape}; expected (width,) of numbers"
         )
+    if not np.isfinite(values).all():
+        raise InvalidRequestError(f"feature {path} is not finite throughout")
     numbers: list[float] = values.astype(np.float64).tolist()
     return numbers

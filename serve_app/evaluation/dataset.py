@@ -1,19 +1,15 @@
 """Cases of a protocol from a user's files: clips, labels, transcripts, ready features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from serve_app.emotions import NINE, canonical
+from serve_app.emotions import NINE, plain, same_label
 from serve_app.errors import InvalidRequestError
-from serve_app.evaluation.annotations import (
-    SENTENCE_COLUMNS,
-    Annotation,
-    read_labels,
-    read_texts,
-)
+from serve_app.evaluation.annotations import SENTENCE_COLUMNS, read_labels, read_texts
 from serve_app.evaluation.cases import Case
-from serve_app.evaluation.protocols import Protocol
+from serve_app.evaluation.protocols import Protocol, request_fields
+from serve_app.label_tree import MAX_LABELS, MIN_LABELS
 from serve_app.types import Parity
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wav")
@@ -34,10 +30,14 @@ def own_labels(protocol: Protocol, labels: Sequence[str] | None, path: Path) -> 
     """`custom` with the caller's labels; without any the nine, or the file's own where it has others."""
     if labels is None:
         found = dict.fromkeys(a.label for a in read_labels(path, None))
-        labels = NINE if found.keys() <= set(NINE) else tuple(found)
-    names = tuple(dict.fromkeys(canonical(label) for label in labels))
-    if len(names) < len(labels) or len(names) < 2:
-        raise InvalidRequestError(f"labels are {', '.join(labels)}; at least two different ones")
+        meant = {same_label(label, NINE) for label in found}
+        are_nine = None not in meant and len(meant) == len(found)
+        labels = NINE if are_nine else tuple(found)
+    names = tuple(plain(label) for label in labels)
+    if not MIN_LABELS <= len(set(names)) == len(names) <= MAX_LABELS or not all(names):
+        raise InvalidRequestError(
+            f"the labels are {', '.join(map(repr, labels))}; {MIN_LABELS} to {MAX_LABELS} different ones"
+        )
     return replace(protocol, asked=names, scored=names)
 
 
@@ -49,29 +49,46 @@ def make_cases(
     Raises:
         InvalidRequestError: a file cannot be read or does not fit, or no clip at all is there.
     """
-    annotations = read_labels(files.labels, protocol.scored)
-    sentences = _sentences(protocol, files)
-    clips = {a.name: find_clip(files.videos, a.name) for a in annotations}
-    if not any(clip.exists() for clip in clips.values()):
+    if parity == "reference" and any(" " in label for label in protocol.scored):
         raise InvalidRequestError(
-            f"--videos {files.videos} holds none of the {len(clips)} clips of {files.labels}: "
-            f"no {next(iter(clips.values())).name}"
+            "with --parity reference the label is an answer's last word, and these have several: "
+            f"{', '.join(label for label in protocol.scored if ' ' in label)}"
         )
+    annotations = read_labels(files.labels, protocol.scored)
+    clips = find_clips(files, [annotation.name for annotation in annotations])
+    sentences = read_sentences(files, (protocol.sentence_column, *SENTENCE_COLUMNS))
     return [
         Case(
             id=a.name,
             clip=clips[a.name],
-            question=protocol.question(_sentence(a, sentences, files)),
+            question=protocol.question(a.sentence if sentences is None else sentences(a.name)),
             truth=a.label,
-            features=_features(protocol, files, a.name),
-            fields=protocol.fields(parity),
+            features=feature_files(files, protocol.feature_folders, a.name),
+            fields=request_fields(parity),
             labels=protocol.scored if with_probabilities else (),
         )
         for a in annotations
     ]
 
 
-def find_clip(folder: Path, name: str) -> Path:
+def find_clips(files: Files, names: Sequence[str]) -> dict[str, Path]:
+    """Raises InvalidRequestError: two names are one file, or none of the files is there."""
+    clips = {name: _find_clip(files.videos, name) for name in names}
+    by_file = {clip: name for name, clip in clips.items()}
+    for name, clip in clips.items():
+        if by_file[clip] != name:
+            raise InvalidRequestError(
+                f"{files.labels} names {clip.name} twice: as {name!r} and {by_file[clip]!r}"
+            )
+    if not any(clip.exists() for clip in clips.values()):
+        raise InvalidRequestError(
+            f"--videos {files.videos} holds none of the {len(clips)} clips of {files.labels}: "
+            f"no {next(iter(clips.values())).name}"
+        )
+    return clips
+
+
+def _find_clip(folder: Path, name: str) -> Path:
     """The file of this name, with or without its suffix; DFEW's numbers also with their zeros."""
     names = [name, name.zfill(DFEW_DIGITS)] if name.isdecimal() else [name]
     candidates = [folder / f"{each}{suffix}" for each in names for suffix in ("", *SUFFIXES)]
@@ -79,26 +96,26 @@ def find_clip(folder: Path, name: str) -> Path:
     return next((path for path in candidates if path.is_file()), exact)
 
 
-def _sentences(protocol: Protocol, files: Files) -> Mapping[str, str] | None:
+def read_sentences(files: Files, columns: Sequence[str]) -> Callable[[str], str] | None:
+    """The transcript of a clip by its name; None: there are no transcripts.
+
+    Raises:
+        InvalidRequestError: the file cannot be read; when called, it lacks the clip.
+    """
     if files.transcripts is None:
         return None
-    return read_texts(files.transcripts, (protocol.sentence_column, *SENTENCE_COLUMNS))
+    sentences = read_texts(files.transcripts, columns)
+
+    def sentence(name: str) -> str:
+        if name not in sentences:
+            raise InvalidRequestError(f"{files.transcripts} has no transcript of {name!r}")
+        return sentences[name]
+
+    return sentence
 
 
-def _sentence(
-    annotation: Annotation, sentences: Mapping[str, str] | None, files: Files
-) -> str | None:
-    if sentences is None:
-        return annotation.sentence
-    if annotation.name not in sentences:
-        raise InvalidRequestError(f"{files.transcripts} has no transcript of {annotation.name!r}")
-    return sentences[annotation.name]
-
-
-def _features(protocol: Protocol, files: Files, name: str) -> tuple[Path, ...]:
+def feature_files(files: Files, folders: Sequence[str], name: str) -> tuple[Path, ...]:
     if files.features is None:
         return ()
-    if not protocol.feature_folders:
-        raise InvalidRequestError(f"--features is not for {protocol.name}: it has no such files")
     stem = name.removesuffix(Path(name).suffix) if Path(name).suffix in SUFFIXES else name
-    return tuple(files.features / folder / f"{stem}.npy" for folder in protocol.feature_folders)
+    return tuple(files.features / folder / f"{stem}.npy" for folder in folders)

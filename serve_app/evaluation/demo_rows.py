@@ -30,7 +30,7 @@ from serve_app.demo.phrases import (
 )
 from serve_app.demo.world import write_black, write_pairs, write_scenes, write_silence
 from serve_app.evaluation.cases import Case
-from serve_app.evaluation.demo import Check, Row
+from serve_app.evaluation.demo_report import Check, Row
 
 EMOTION = f"{EMOTION_TAG}{EMOTION_QUESTIONS[0]}"
 REASON = f"{REASON_TAG}{REASON_QUESTIONS[0]}"
@@ -146,9 +146,11 @@ def _guesses(
 
 
 def _swapped(world: World, random: np.random.Generator) -> list[Row]:
-    """Two clips exchange their sound, or their face: what the new pair means is in the design."""
-    others = random.permutation(len(world.clips)).tolist()
-    pairs = list(enumerate(others))
+    """Clips of two labels exchange their sound, or their face: what they now mean is in the design."""
+    pairs = [
+        (own, int(random.choice([n for n, other in enumerate(world.labels) if other != label])))
+        for own, label in enumerate(world.labels)
+    ]
     rows = []
     for name, order in (
         ("sound of another clip", pairs),

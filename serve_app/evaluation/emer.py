@@ -6,16 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serve_app.emotions import REASON_QUESTIONS
+from serve_app.emotions import REASON_QUESTIONS, with_sentence
 from serve_app.errors import InvalidRequestError
 from serve_app.evaluation.annotations import DESCRIPTION_COLUMNS, SENTENCE_COLUMNS, read_texts
 from serve_app.evaluation.cases import Case, Outcome
-from serve_app.evaluation.dataset import Files, find_clip
+from serve_app.evaluation.dataset import Files, feature_files, find_clips, read_sentences
 from serve_app.evaluation.judge import Judge, judge_all
-from serve_app.evaluation.protocols import SAMPLING
-from serve_app.evaluation.report import counts, summarise_provenance
+from serve_app.evaluation.protocols import MER2023_FEATURES, SAMPLING, request_fields
+from serve_app.evaluation.report import (
+    answered_ones,
+    counts,
+    general_notes,
+    summarise_provenance,
+)
+from serve_app.evaluation.store import KeyedLines
 from serve_app.types import Parity
 
+MIN_ROTATED = 2  # clips; a single one's next is itself
 NOTES = (
     "the published figures' judge (gpt-3.5-turbo-16k-0613) is gone: compare only with the baseline here",
     "the judge's questions are our own words",
@@ -23,39 +30,57 @@ NOTES = (
 
 
 def make_cases(files: Files, parity: Parity, seed: int) -> list[Case]:
-    """One question for each described clip, drawn with the seed."""
+    """One question for each described clip, drawn with the seed.
+
+    Raises:
+        InvalidRequestError: a file cannot be read or does not fit, or no clip at all is there.
+    """
     references = read_texts(files.labels, DESCRIPTION_COLUMNS)
-    sentences = read_texts(files.transcripts, SENTENCE_COLUMNS) if files.transcripts else {}
+    blank = [name for name, reference in references.items() if not reference.strip()]
+    if blank:
+        raise InvalidRequestError(f"{files.labels} has no description of {blank[0]!r}")
+    clips = find_clips(files, list(references))
+    sentences = read_sentences(files, SENTENCE_COLUMNS)
     draw = random.Random(seed)
-    cases = []
-    for name, reference in references.items():
-        sentence = sentences.get(name)
-        says = f"The person in video says: {sentence}.  " if sentence else ""
-        cases.append(
-            Case(
-                id=name,
-                clip=find_clip(files.videos, name),
-                question=f"{says}[reason] {draw.choice(REASON_QUESTIONS)}",
-                truth=reference,
-                fields={**SAMPLING, "parity": parity, "layout": "evaluation"},
-            )
+    return [
+        Case(
+            id=name,
+            clip=clips[name],
+            question=with_sentence(
+                sentences(name) if sentences else None,
+                f"[reason] {draw.choice(REASON_QUESTIONS)}",
+            ),
+            truth=reference,
+            features=feature_files(files, MER2023_FEATURES, name),
+            fields=request_fields(parity),
         )
-    if not any(case.clip.exists() for case in cases):
-        raise InvalidRequestError(f"--videos {files.videos} holds none of the {len(cases)} clips")
-    return cases
+        for name, reference in references.items()
+    ]
 
 
 async def emer_report(
-    outcomes: Sequence[Outcome], judge: Judge | None, baseline: Path | None
+    outcomes: Sequence[Outcome],
+    seed: int,
+    judge: Judge | None,
+    baseline: Path | None,
+    replies: Path,
 ) -> dict[str, Any]:
-    """Raises what the judge raises, and InvalidRequestError: the baseline lacks a clip."""
-    answered = [outcome for outcome in outcomes if outcome.is_answered]
-    if not answered:
-        raise InvalidRequestError(
-            f"none of {len(outcomes)} cases was answered: {outcomes[0].error}"
-        )
+    """With the judge's scores, where there is one.
+
+    Args:
+        replies: where the judge's are kept, to go on from them.
+
+    Raises:
+        InvalidRequestError: nothing was answered, or the baseline lacks a clip. And what the judge raises.
+    """
+    answered = answered_ones(outcomes)
     report: dict[str, Any] = {
-        "protocol": {"name": "emer", "notes": list(NOTES)},
+        "protocol": {
+            "name": "emer",
+            "seed_of_questions": seed,
+            "sampling": SAMPLING,
+            "notes": [*NOTES, *general_notes(answered)],
+        },
         **counts(outcomes),
         "provenance": summarise_provenance(answered),
         "judge": None,
@@ -63,10 +88,12 @@ async def emer_report(
     if judge is not None:
         texts = {"answers": [o.text for o in answered], **_baseline(answered, baseline)}
         references = [o.case.truth for o in answered]
+        with KeyedLines(replies) as lines:
+            scores = await judge_all(judge, references, texts, lines)
         report["judge"] = {
             "model": judge.model,
             "clips": [o.case.id for o in answered],
-            "scores": await judge_all(judge, references, texts),
+            "scores": scores,
         }
     return report
 
@@ -75,6 +102,8 @@ def _baseline(answered: Sequence[Outcome], path: Path | None) -> dict[str, list[
     """Another system's descriptions; or every clip gets the next one's answer, as chance would have it."""
     if path is None:
         texts = [outcome.text for outcome in answered]
+        if len(texts) < MIN_ROTATED:
+            return {}
         return {"baseline: another clip's answer": texts[1:] + texts[:1]}
     given = read_texts(path, DESCRIPTION_COLUMNS)
     missing = [o.case.id for o in answered if o.case.id not in given]

@@ -7,12 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serve_app.emotions import DFEW_SEVEN, MER_SIX, NINE, emotion_question, find_label
+from serve_app.emotions import (
+    DFEW_SEVEN,
+    MER_SIX,
+    NINE,
+    emotion_question,
+    find_label,
+    with_sentence,
+)
 from serve_app.types import LayoutName, Parity
 
 # Greedy, no penalty, at most 500 tokens: how the original's evaluation samples.
 SAMPLING = {"temperature": 0, "repetition_penalty": 1, "max_tokens": 500}
+LAYOUT: LayoutName = "evaluation"
 REFERENCE_FALLBACK = "neutral"  # what the original takes an answer for that is not in its set
+
+
+def request_fields(parity: Parity) -> dict[str, Any]:
+    """Of every request's body."""
+    return {**SAMPLING, "parity": parity, "layout": LAYOUT, "tokenization": "4.30"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +40,25 @@ class Protocol:
     feature_folders: tuple[str, ...] = ()  # face, temporal, audio
     published: Mapping[str, float] | None = None  # the original's own scores
     notes: tuple[str, ...] = ()  # what every report of it must say
-    layout: LayoutName = "evaluation"
+
+    is_exact: bool = False  # an answer must be the label and nothing else
 
     def question(self, sentence: str | None) -> str:
-        """Two spaces before [emotion]: the original's. Without a transcript its sentence is left out."""
-        asked = emotion_question(self.asked)
-        return f"The person in video says: {sentence}.  {asked}" if sentence else asked
-
-    def fields(self, parity: Parity) -> dict[str, Any]:
-        """Of every request's body."""
-        return {**SAMPLING, "parity": parity, "layout": self.layout, "tokenization": "4.30"}
+        """Without a transcript its sentence is left out."""
+        return with_sentence(sentence, emotion_question(self.asked))
 
     def read(self, text: str, parity: Parity) -> str | None:
         """The label in an answer; None: none of the scored ones.
 
         With `reference` by the original's rule: the last word, in its very spelling.
         """
-        if parity == "default":
+        if parity == "default" and not self.is_exact:
             return find_label(text, self.scored)
-        last = text.split(" ")[-1]
-        return last if last in self.scored else None
+        label = text if self.is_exact else text.split(" ")[-1]
+        return label if label in self.scored else None
 
 
+MER2023_FEATURES = ("mae_340_UTT", "maeV_399_UTT", "HL-UTT")
 _FEW = "surprise has 14 samples; fear, contempt and doubt have none"
 
 PROTOCOLS = {
@@ -60,7 +70,7 @@ PROTOCOLS = {
             scored=MER_SIX,
             parity="reference",
             sentence_column="sentence",
-            feature_folders=("mae_340_UTT", "maeV_399_UTT", "HL-UTT"),
+            feature_folders=MER2023_FEATURES,
             published={"accuracy": 0.90528, "weighted_f1": 0.90358},
             notes=(
                 f"MER2023-SEMI, 834 clips: the prompt names nine labels, six are scored; {_FEW}",

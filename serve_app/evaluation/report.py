@@ -10,14 +10,12 @@ from serve_app import __version__
 from serve_app.errors import InvalidRequestError
 from serve_app.evaluation.calibration import calibrate
 from serve_app.evaluation.cases import Outcome
-from serve_app.evaluation.protocols import REFERENCE_FALLBACK, Protocol
+from serve_app.evaluation.protocols import REFERENCE_FALLBACK, SAMPLING, Protocol
 from serve_app.evaluation.scores import OUTSIDE, Labelled, outside_answers, score_labels
 from serve_app.types import Parity
 
 MAX_ERROR_EXAMPLES = 10
-NO_TOWERS_NOTE = (
-    "face and temporal features were zeros, as in the released demo: the paper's scores have them"
-)
+CONFIDENCE_NOTE = "a probability says how sure the model is of a word, not what a person feels"
 
 
 def label_report(protocol: Protocol, outcomes: Sequence[Outcome], parity: Parity) -> dict[str, Any]:
@@ -26,8 +24,8 @@ def label_report(protocol: Protocol, outcomes: Sequence[Outcome], parity: Parity
     Raises:
         InvalidRequestError: nothing was answered, or the answers come from more than one model.
     """
-    answered = _answered(outcomes)
-    texts = [outcome.text for outcome in answered]
+    answered = answered_ones(outcomes)
+    first, texts = answered[0], [outcome.text for outcome in answered]
     read = [protocol.read(text, parity) for text in texts]
     fallback = REFERENCE_FALLBACK if parity == "reference" else OUTSIDE
     if fallback not in (*protocol.scored, OUTSIDE):
@@ -41,9 +39,10 @@ def label_report(protocol: Protocol, outcomes: Sequence[Outcome], parity: Parity
             "labels_asked": list(protocol.asked),
             "labels_scored": list(protocol.scored),
             "answers_outside_count_as": fallback,
-            "reading": "the last word, exactly" if parity == "reference" else "any label's name",
-            "example_question": answered[0].case.question,
-            "notes": _notes(protocol, provenance),
+            "reading": _reading(protocol, parity),
+            "example_question": first.case.question,
+            "notes": [*protocol.notes, *general_notes(answered)],
+            "sampling": {name: first.case.fields.get(name, "the server's") for name in SAMPLING},
         },
         **counts(outcomes),
         "scores": score_labels(labelled),
@@ -55,6 +54,12 @@ def label_report(protocol: Protocol, outcomes: Sequence[Outcome], parity: Parity
         ),
         "provenance": provenance,
     }
+
+
+def _reading(protocol: Protocol, parity: Parity) -> str:
+    if protocol.is_exact:
+        return "the label and nothing else"
+    return "the last word, exactly" if parity == "reference" else "any name of a label"
 
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -140,7 +145,7 @@ def _confusion_lines(confusion: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _answered(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def answered_ones(outcomes: Sequence[Outcome]) -> list[Outcome]:
     answered = [outcome for outcome in outcomes if outcome.is_answered]
     if not answered:
         first = outcomes[0]
@@ -150,9 +155,12 @@ def _answered(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return answered
 
 
-def _notes(protocol: Protocol, provenance: dict[str, Any]) -> list[str]:
-    zeroed = {"face_feature", "temporal_feature"} & provenance["clips_by_zeroed"].keys()
-    return [*protocol.notes, *([NO_TOWERS_NOTE] if zeroed and protocol.published else [])]
+def general_notes(answered: Sequence[Outcome]) -> list[str]:
+    """What holds for every protocol."""
+    zeroed = {each for outcome in answered for each in outcome.provenance.get("zeroed", ())}
+    empty = sorted({"face_feature", "temporal_feature"} & zeroed)
+    notes = [f"zeros stood in for {' and '.join(empty)}, as in the released demo"] if empty else []
+    return [*notes, CONFIDENCE_NOTE]
 
 
 def _all_at_start(answered: Sequence[Outcome]) -> bool:

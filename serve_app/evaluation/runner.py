@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from tqdm import tqdm
 
 from serve_app.client import Client
-from serve_app.errors import ServeAppError
+from serve_app.errors import EngineDeadError, NotReadyError, RequestError, ServeAppError
 from serve_app.evaluation.cases import Case, Outcome
 from serve_app.evaluation.store import AnswerStore
 
@@ -22,7 +22,11 @@ RETRY_AFTER_S = (
     4,
     8,
     16,
-)  # a replica that is being replaced is back after some ten seconds
+)  # a replica that is being replaced is back within half a minute
+ENDS_THE_RUN = (
+    NotReadyError,
+    EngineDeadError,
+)  # nobody is there: the other cases would wait as long
 EMOTIONS_FIELDS = ("parity", "layout", "tokenization", "features", "frame", "audio_mode")
 
 
@@ -36,27 +40,51 @@ async def run_cases(
 
     Args:
         connect: opens the client; not called where the store knows every answer.
+
+    Raises:
+        NotReadyError, EngineDeadError: whoever answers is gone. What was answered is in the store.
     """
-    known = {number: outcome for number, case in enumerate(cases) if (outcome := store.find(case))}
-    waiting = [(number, case) for number, case in enumerate(cases) if number not in known]
+    keys = [store.key(case) for case in cases]
+    found = [store.find(*each) for each in zip(keys, cases, strict=True)]
+    outcomes = {number: outcome for number, outcome in enumerate(found) if outcome is not None}
+    waiting = [number for number in range(len(cases)) if number not in outcomes]
     if not waiting:
-        return [known[number] for number in range(len(cases))]
-    async with connect() as client:
-        with tqdm(
-            total=len(cases), initial=len(known), unit="case", mininterval=1.0, dynamic_ncols=True
-        ) as progress:
-            todo = iter(waiting)
+        return [outcomes[number] for number in range(len(cases))]
+    todo = iter(waiting)
+    progress = tqdm(
+        total=len(cases), initial=len(outcomes), unit="case", mininterval=1.0, dynamic_ncols=True
+    )
 
-            async def work() -> None:
-                for number, case in todo:
-                    known[number] = outcome = await _ask(client, case)
-                    store.add(outcome)
-                    progress.update()
+    async def work(client: Client) -> None:
+        for number in todo:
+            outcomes[number] = outcome = await _ask(client, cases[number])
+            store.add(keys[number], outcome)
+            progress.update()
 
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(concurrency, len(waiting))):
-                    group.create_task(work())
-    return [known[number] for number in range(len(cases))]
+    try:
+        async with connect() as client, asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(waiting))):
+                group.create_task(work(client))
+    except* ServeAppError as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        progress.close()
+    return [outcomes[number] for number in range(len(cases))]
+
+
+async def identify(client: Client, cases: Sequence[Case]) -> str:
+    """Model and precision of whoever answers, as its first answer gives them.
+
+    Raises:
+        NotReadyError: nobody is there.
+    """
+    for case in cases:
+        try:
+            provenance = (await client.answer(case.body()))["provenance"]
+        except RequestError:  # this clip cannot be answered; the next may
+            continue
+        return f"{provenance['model_sha256']} {provenance['dtype']}"
+    return "nobody answered"
 
 
 async def _ask(client: Client, case: Case) -> Outcome:
@@ -64,28 +92,31 @@ async def _ask(client: Client, case: Case) -> Outcome:
         try:
             return await _ask_once(client, case)
         except ServeAppError as error:
-            if error.status != SERVICE_UNAVAILABLE or pause_s is None:
+            may_pass = error.status == SERVICE_UNAVAILABLE
+            if may_pass and pause_s is not None:
+                await asyncio.sleep(pause_s)
+            elif isinstance(error, ENDS_THE_RUN):
+                raise
+            else:
                 return Outcome(case, error_code=error.code, error=f"{error.title}: {error.message}")
-            await asyncio.sleep(pause_s)
         except Exception as error:  # whatever one case does, the others get their answers
             logger.exception("unexpected error about %s", case.id)
             return Outcome(case, error_code=ServeAppError.code, error=repr(error))
-    raise AssertionError("the last try returns")
+    raise AssertionError("the last try returns or raises")
 
 
 async def _ask_once(client: Client, case: Case) -> Outcome:
     body = case.body()
     answer = await client.answer(body)
+    text, provenance = answer["text"], answer["provenance"]
     if not case.labels:
-        return Outcome(case, answer["text"], provenance=answer["provenance"])
-    asked = {
-        name: body[name] for name in ("video_path", "question", *EMOTIONS_FIELDS) if name in body
-    }
-    scores = await client.score({**asked, "labels": list(case.labels)})
-    return Outcome(
-        case,
-        answer["text"],
-        {each["label"]: each["probability"] for each in scores["probabilities"]},
-        scores["label_mass"],
-        answer["provenance"],
-    )
+        return Outcome(case, text, provenance=provenance)
+    fields = ("video_path", "question", *EMOTIONS_FIELDS)
+    asked = {name: body[name] for name in fields if name in body}
+    try:
+        scores = await client.score({**asked, "labels": list(case.labels)})
+    except RequestError as error:  # labels that cannot be scored: the answer counts all the same
+        logger.warning("no probabilities for %s: %s", case.id, error.message)
+        return Outcome(case, text, provenance=provenance)
+    probabilities = {each["label"]: each["probability"] for each in scores["probabilities"]}
+    return Outcome(case, text, probabilities, scores["label_mass"], provenance)

@@ -1,4 +1,4 @@
-"""The answers of an evaluation on disk, line by line, so that an interrupted run goes on where it stopped."""
+"""Answers on disk, a line each as soon as they are there: an interrupted run goes on where it stopped."""
 
 import hashlib
 import json
@@ -10,39 +10,29 @@ from serve_app.errors import InvalidRequestError
 from serve_app.evaluation.cases import Case, Outcome
 
 
-class AnswerStore:
-    """One JSON line for each answered case. Errors are not kept: those cases are asked again.
+class KeyedLines:
+    """A file of JSON objects, each under a key. A last line that was cut off is dropped."""
 
-    An answer counts again only for the same clip by its bytes, the same question and options, and the same
-    answerer.
-    """
-
-    def __init__(self, path: Path, answerer: str) -> None:
-        """Reads what is there.
-
-        Args:
-            answerer: names the model, or the server.
-
-        Raises:
-            InvalidRequestError: the file cannot be used.
-        """
-        self._answerer = answerer
-        self._known: dict[str, dict[str, Any]] = {}
+    def __init__(self, path: Path) -> None:
+        """Raises InvalidRequestError: the file cannot be used; it is left as it is."""
+        self._entries: dict[str, dict[str, Any]] = {}
         try:
-            self._file = path.open("a+", encoding="utf-8")
+            self._file = path.open("ab+")
             self._file.seek(0)
-            text = self._file.read()
-            whole = text[: text.rfind("\n") + 1]  # a last line without its end was cut off
-            self._file.truncate(len(whole.encode()))
-            for line in whole.splitlines():
+            data = self._file.read()
+            whole = data[: data.rfind(b"\n") + 1]
+            for line in whole.split(b"\n")[:-1]:
                 entry = json.loads(line)
-                self._known[entry["key"]] = entry
+                self._entries[entry["key"]] = entry
+            if data and not whole and not data.startswith(b'{"key": "'):
+                raise ValueError("it has no lines")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidRequestError(
                 f"{path} does not hold the answers of an evaluation: {error}; remove it to begin anew"
             ) from error
+        self._file.truncate(len(whole))
 
-    def __enter__(self) -> "AnswerStore":
+    def __enter__(self) -> "KeyedLines":
         return self
 
     def __exit__(
@@ -53,31 +43,49 @@ class AnswerStore:
     ) -> None:
         self._file.close()
 
-    def find(self, case: Case) -> Outcome | None:
-        entry = self._known.get(self._key(case) or "")
+    def get(self, key: str) -> dict[str, Any] | None:
+        return self._entries.get(key)
+
+    def put(self, key: str, entry: dict[str, Any]) -> None:
+        """Written and flushed before anything else is waited for."""
+        self._entries[key] = {"key": key, **entry}
+        self._file.write(json.dumps(self._entries[key]).encode() + b"\n")
+        self._file.flush()
+
+
+class AnswerStore:
+    """The outcomes of an evaluation. Errors are not kept: those cases are asked again.
+
+    An answer counts again only for the same clip by its bytes, the same question and options, and the same
+    answerer.
+    """
+
+    def __init__(self, lines: KeyedLines, answerer: str) -> None:
+        """`answerer` names the model."""
+        self._lines = lines
+        self._answerer = answerer
+
+    def find(self, key: str | None, case: Case) -> Outcome | None:
+        entry = None if key is None else self._lines.get(key)
         if entry is None:
             return None
         return Outcome(
             case, entry["text"], entry["probabilities"], entry["label_mass"], entry["provenance"]
         )
 
-    def add(self, outcome: Outcome) -> None:
-        """Written and flushed before the next answer is waited for."""
-        key = self._key(outcome.case)
+    def add(self, key: str | None, outcome: Outcome) -> None:
         if key is None or not outcome.is_answered:
             return
         entry = {
-            "key": key,
             "id": outcome.case.id,
             "text": outcome.text,
             "probabilities": None if outcome.probabilities is None else dict(outcome.probabilities),
             "label_mass": outcome.label_mass,
             "provenance": dict(outcome.provenance),
         }
-        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._lines.put(key, entry)
 
-    def _key(self, case: Case) -> str | None:
+    def key(self, case: Case) -> str | None:
         """None: the clip, or a feature of it, is not there."""
         digest = hashlib.sha256()
         for path in (case.clip, *case.features):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from engine.reference import Reference
 
+from serve_app.emotions import NINE
 from serve_app.engine import Engine
 from serve_app.errors import InvalidRequestError, QuestionTooLongError
 from serve_app.tokenizer import Tokenizer
@@ -13,17 +14,7 @@ from serve_app.types import Clip, Sampling
 
 QUESTION = "[emotion] What is the emotion expressed in this video?"
 LABEL_SETS = {
-    "the nine": [
-        "happy",
-        "sad",
-        "neutral",
-        "angry",
-        "worried",
-        "surprise",
-        "fear",
-        "contempt",
-        "doubt",
-    ],
+    "the nine": list(NINE),
     "long ones with a common beginning": ["deeply moved", "deeply hurt", "not moved at all"],
     "one begins another": ["sad", "sad and tired", "happy"],
 }
@@ -73,6 +64,7 @@ async def test_only_the_first_step_computes_the_prompt(
         (["happy", " "], "label ' ' has 1 characters"),
         (["happy", "happy"], "the same"),
         ([str(number) for number in range(65)], "65 labels; at least 2, at most 64"),
+        ([f"{number} {'label ' * 14}" for number in range(64)], "steps to score.* at most 256"),
     ],
 )
 async def test_unusable_labels_are_refused(

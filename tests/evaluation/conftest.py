@@ -34,6 +34,7 @@ class TableClient:
     def __init__(self, answers: Mapping[str, list[str | ServeAppError]]) -> None:
         self.answers = {name: list(each) for name, each in answers.items()}
         self.asked: list[str] = []
+        self.scored: list[Mapping[str, Any]] = []
 
     async def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         name = Path(body["video_path"]).stem
@@ -43,10 +44,12 @@ class TableClient:
         )
         if isinstance(answer, ServeAppError):
             raise answer
-        return {"text": answer, "provenance": {"model_sha256": "m" * 64, "zeroed": []}}
+        provenance = {"model_sha256": "m" * 64, "dtype": "float32", "zeroed": []}
+        return {"text": answer, "provenance": provenance}
 
     async def score(self, body: Mapping[str, Any]) -> dict[str, Any]:
         labels = body["labels"]
+        self.scored.append(body)
         return {
             "probabilities": [{"label": each, "probability": 1 / len(labels)} for each in labels],
             "label_mass": 0.5,

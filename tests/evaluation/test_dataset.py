@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve_app.emotions import find_label
+from serve_app.emotions import NINE, find_label
 from serve_app.errors import InvalidRequestError
 from serve_app.evaluation.annotations import read_labels
-from serve_app.evaluation.dataset import Files, find_clip, make_cases, own_labels
+from serve_app.evaluation.dataset import Files, find_clips, make_cases, own_labels
 from serve_app.evaluation.protocols import PROTOCOLS
 
 MER2023 = PROTOCOLS["mer2023"]
@@ -44,10 +44,10 @@ def test_without_transcripts_the_prompt_has_no_sentence(mer2023_folder: Path) ->
     (first, *_) = make_cases(PROTOCOLS["mer2024"], files, "reference", True)
     assert first.question == (
         "[emotion] Please determine which emotion label in the video represents: "
-        "neutral, angry, happy, sad, worried, surprise."
+        "happy, sad, neutral, angry, worried, surprise."
     )
     assert first.features == ()
-    assert first.labels == ("neutral", "angry", "happy", "sad", "worried", "surprise")
+    assert first.labels == ("happy", "sad", "neutral", "angry", "worried", "surprise")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,8 @@ def test_without_transcripts_the_prompt_has_no_sentence(mer2023_folder: Path) ->
         ("fear", None, None),  # asked for, not scored
         ("happiness", None, "happy"),
         ("neither happy nor sad but worried, I think", None, "worried"),
+        ("The anxiety of someone unhappy", None, "sad"),
+        ("unhappily", None, None),  # names count as whole words
         ("", None, None),
     ],
 )
@@ -79,7 +81,7 @@ def test_a_csv_has_labels_by_other_names_and_its_own_transcripts(tmp_path: Path)
     table.write_text(
         "\ufeffvideo_name, emotion_label, transcription\na.mp4, Happiness, Hello there\nb,worry,\n"
     )
-    assert [(a.name, a.label, a.sentence) for a in read_labels(table, None)] == [
+    assert [(a.name, a.label, a.sentence) for a in read_labels(table, NINE)] == [
         ("a.mp4", "happy", "Hello there"),
         ("b", "worried", ""),
     ]
@@ -99,9 +101,31 @@ def test_labels_of_ones_own(tmp_path: Path) -> None:
     assert found.asked == found.scored == ("calm down", "tense")
     assert "represents: calm down, tense." in found.question(None)
     given = own_labels(PROTOCOLS["custom"], ["tense", "calm down", "Anger"], table)
-    assert given.scored == ("tense", "calm down", "angry")
-    with pytest.raises(InvalidRequestError, match="at least two"):
-        own_labels(PROTOCOLS["custom"], ["anger", "angry"], table)
+    assert given.scored == ("tense", "calm down", "anger")
+    assert given.read("She is rather angry.", "default") == "anger"
+    assert given.read("Please calm down now", "default") == "calm down"
+
+
+def test_labels_that_are_other_names_of_one_stay_apart_where_a_set_has_both(tmp_path: Path) -> None:
+    table = tmp_path / "ravdess.csv"
+    table.write_text("name,label\na,calm\nb,Neutral\nc,01\n")
+    found = own_labels(PROTOCOLS["custom"], None, table)
+    assert found.scored == ("calm", "neutral", "01")
+    assert [a.label for a in read_labels(table, found.scored)] == ["calm", "neutral", "01"]
+
+
+@pytest.mark.parametrize("labels", [["anger"], ["a", "a"], ["a", ""], [str(n) for n in range(65)]])
+def test_a_set_of_labels_must_be_usable(tmp_path: Path, labels: list[str]) -> None:
+    with pytest.raises(InvalidRequestError, match="2 to 64 different ones"):
+        own_labels(PROTOCOLS["custom"], labels, tmp_path / "unread.csv")
+
+
+def test_the_originals_rule_cannot_read_labels_of_several_words(tmp_path: Path) -> None:
+    table = tmp_path / "own.csv"
+    table.write_text("name,label\na,calm down\nb,tense\n")
+    custom = own_labels(PROTOCOLS["custom"], None, table)
+    with pytest.raises(InvalidRequestError, match=r"last word.*calm down"):
+        make_cases(custom, Files(tmp_path, table), "reference", True)
 
 
 def test_dfew_has_numbers_for_labels_and_names(tmp_path: Path) -> None:
@@ -110,16 +134,18 @@ def test_dfew_has_numbers_for_labels_and_names(tmp_path: Path) -> None:
     (tmp_path / "00001.mp4").touch()
     annotations = read_labels(table, PROTOCOLS["dfew"].scored)
     assert [a.label for a in annotations] == ["disgust", "happy"]
-    assert find_clip(tmp_path, "1").name == "00001.mp4"
+    assert find_clips(Files(tmp_path, table), ["1"])["1"].name == "00001.mp4"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,label\na,glee\n", "'a' has the label 'glee'; allowed: neutral, angry"),
+        ("name,label\na,glee\n", "'a' has the label 'glee'; allowed: happy, sad"),
         ("name,label\na,sad\na,sad\n", "names 'a' twice"),
         ("name,mood\na,sad\n", "has the columns name, mood; expected one of label"),
         ("name,label\na\n", "row 2 has 1 cells; its header has 2"),
+        ("name,label\na,\n", "'a' has the label ''"),
+        ("name,label\n,sad\n", "a row without a name"),
         ("name,label\n", "a header and no rows"),
         ("", "is empty"),
     ],
@@ -161,5 +187,25 @@ def test_features_must_be_vectors(mer2023_folder: Path) -> None:
         first.body()
     with pytest.raises(InvalidRequestError, match=r"s_2\.npy"):
         second.body()
-    with pytest.raises(InvalidRequestError, match="not for dfew"):
-        make_cases(PROTOCOLS["dfew"], mer_files(mer2023_folder), "reference", False)
+    np.save(mer2023_folder / "HL-UTT" / "s_1.npy", np.array([1.0, np.nan]))
+    with pytest.raises(InvalidRequestError, match=r"s_1\.npy is not finite"):
+        first.body()
+    with (mer2023_folder / "HL-UTT" / "s_1.npy").open("wb") as file:
+        np.savez(file, a=np.zeros(4))
+    with pytest.raises(InvalidRequestError, match=r"s_1\.npy is an archive"):
+        first.body()
+
+
+def test_one_clip_under_two_names_is_refused(mer2023_folder: Path) -> None:
+    (mer2023_folder / "list.txt").write_text("s_1 1 sad -10\ns_1.mp4 1 sad -10\n")
+    files = Files(mer2023_folder, mer2023_folder / "list.txt")
+    with pytest.raises(InvalidRequestError, match=r"s_1\.mp4 twice"):
+        make_cases(MER2023, files, "reference", False)
+
+
+def test_a_transcript_is_passed_on_as_it_is(mer2023_folder: Path) -> None:
+    (mer2023_folder / "transcripts.csv").write_bytes(
+        'name,sentence\ns_1,"two\u2028lines,\n\nand a blank "\ns_2,b\ns_3,c\n'.encode()
+    )
+    (first, *_) = make_cases(MER2023, mer_files(mer2023_folder), "reference", False)
+    assert "says: two\u2028lines,\n\nand a blank .  [emotion]" in first.question

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from serve_app.demo.movie import combine
+from serve_app.demo.phrases import WORDS
 from serve_app.evaluation.cases import Case, Outcome
-from serve_app.evaluation.demo import Row, demo_report, missed_limits, rows_text, unique_cases
+from serve_app.evaluation.demo_report import (
+    Row,
+    demo_report,
+    missed_limits,
+    rows_text,
+    unique_cases,
+)
 from serve_app.evaluation.demo_rows import make_rows
 from serve_app.media.decode import decode_clip
 from serve_app.settings import MediaSettings
@@ -30,9 +37,12 @@ def decode(path: Path) -> Clip:
 def test_a_swapped_clip_has_the_picture_of_one_and_the_sound_of_the_other(
     rows: dict[str, Row],
 ) -> None:
-    clean = {case.clip.stem: case.clip for case in rows["`[emotion]`"].cases}
+    first = rows["`[emotion]`"].cases
+    clean = {case.clip.stem: case.clip for case in first}
+    truth = {case.clip.stem: case.truth for case in first}
     for case in rows["sound of another clip"].cases[:4]:
         face, voice = case.clip.stem.split("+")
+        assert truth[face] != truth[voice]
         both, of_face, of_voice = decode(case.clip), decode(clean[face]), decode(clean[voice])
         assert both.frame is not None and of_face.frame is not None
         assert np.array_equal(both.frame, of_face.frame)
@@ -78,7 +88,11 @@ def test_only_the_label_itself_is_right(rows: dict[str, Row]) -> None:
 
 def test_misleading_words_name_another_label(rows: dict[str, Row]) -> None:
     for case in rows["misleading words"].cases:
-        assert case.question.startswith("The person in video says: ")
+        words = (
+            case.question.removeprefix("The person in video says: ").split("[emotion]")[0].strip()
+        )
+        (meant,) = [label for label, (_, kept) in WORDS.items() if words in kept]
+        assert meant != case.truth
 
 
 def cases(count: int) -> list[Case]:

@@ -1,20 +1,27 @@
 """A run: retries, errors as rows, going on where it stopped, and the report it becomes."""
 
+import asyncio
 import json
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evaluation.conftest import TableClient
 
-from serve_app.errors import ClipNotFoundError, InvalidRequestError, ReplicaLostError
+from serve_app.errors import (
+    ClipNotFoundError,
+    InvalidRequestError,
+    NotReadyError,
+    ReplicaLostError,
+)
 from serve_app.evaluation import runner
 from serve_app.evaluation.cases import Case, Outcome
 from serve_app.evaluation.dataset import Files, make_cases
 from serve_app.evaluation.protocols import PROTOCOLS
 from serve_app.evaluation.report import label_report, label_text
-from serve_app.evaluation.runner import run_cases
-from serve_app.evaluation.store import AnswerStore
+from serve_app.evaluation.runner import identify, run_cases
+from serve_app.evaluation.store import AnswerStore, KeyedLines
 
 MER2023 = PROTOCOLS["mer2023"]
 
@@ -37,8 +44,8 @@ async def run(
         assert client is not None, "nobody was to be asked"
         return nullcontext(client)
 
-    with AnswerStore(path, answerer) as store:
-        return await run_cases(connect, cases, store, concurrency=2)
+    with KeyedLines(path) as lines:
+        return await run_cases(connect, cases, AnswerStore(lines, answerer), concurrency=2)
 
 
 async def test_a_busy_server_is_asked_again_and_an_error_becomes_a_row(
@@ -85,12 +92,88 @@ async def test_a_changed_clip_or_question_or_model_is_asked_again(
     assert sorted(client.asked) == ["s_1", "s_2", "s_3"]
 
 
-def test_a_file_that_holds_no_answers_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["dear diary\n", "dear diary", '{"no": "key"}\n'])
+def test_a_file_that_holds_no_answers_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "answers.jsonl"
-    path.write_text("dear diary\n")
+    path.write_text(text)
     with pytest.raises(InvalidRequestError, match="remove it to begin anew"):
-        AnswerStore(path, "model")
-    assert path.read_text() == "dear diary\n"
+        KeyedLines(path)
+    assert path.read_text() == text
+
+
+def test_lines_survive_any_text_and_a_cut_inside_a_character(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    with KeyedLines(path) as lines:
+        lines.put("one", {"text": "two\u2028lines \u0085 \U0001f600"})
+    with path.open("ab") as file:
+        file.write('{"key": "two", "text": "\u4f60'.encode()[:-1])
+    with KeyedLines(path) as lines:
+        assert lines.get("one") == {"key": "one", "text": "two\u2028lines \u0085 \U0001f600"}
+        assert lines.get("two") is None
+        lines.put("three", {})
+    with KeyedLines(path) as lines:
+        assert lines.get("three") is not None
+
+
+async def test_a_server_that_is_gone_ends_the_run_and_keeps_what_was_answered(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    client = TableClient({"s_1": ["sad"], "s_2": [NotReadyError("gone")], "s_3": ["neutral"]})
+    with pytest.raises(NotReadyError, match="gone"):
+        await run(client, cases, path)
+    client = TableClient({"s_2": ["happy"], "s_3": ["neutral"]})
+    assert [o.text for o in await run(client, cases, path)] == ["sad", "happy", "neutral"]
+    assert "s_1" not in client.asked
+
+
+async def test_cases_are_asked_many_at_a_time(cases: list[Case], tmp_path: Path) -> None:
+    class Meeting(TableClient):
+        """Answers nobody until two are there."""
+
+        barrier = asyncio.Barrier(2)
+
+        async def answer(self, body: Any) -> dict[str, Any]:
+            await asyncio.wait_for(self.barrier.wait(), timeout=5)
+            return await super().answer(body)
+
+    client = Meeting({name: ["sad"] for name in ("s_1", "s_2")})
+    assert all(o.is_answered for o in await run(client, cases[:2], tmp_path / "answers.jsonl"))
+
+
+async def test_labels_that_cannot_be_scored_leave_the_answer(
+    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(body: Any) -> Any:
+        raise InvalidRequestError("two labels are the same to the model")
+
+    client = TableClient({name: ["sad"] for name in ("s_1", "s_2", "s_3")})
+    monkeypatch.setattr(client, "score", refuse)
+    outcomes = await run(client, cases, tmp_path / "answers.jsonl")
+    assert {(o.text, o.probabilities) for o in outcomes} == {("sad", None)}
+
+
+async def test_probabilities_are_asked_for_about_the_same_prompt(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    client = TableClient({name: ["sad"] for name in ("s_1", "s_2", "s_3")})
+    await run(client, cases, tmp_path / "answers.jsonl")
+    (body,) = [b for b in client.scored if b["video_path"] == str(cases[0].clip)]
+    assert body == {
+        "video_path": str(cases[0].clip),
+        "question": cases[0].question,
+        "parity": "reference",
+        "layout": "evaluation",
+        "tokenization": "4.30",
+        "labels": list(MER2023.scored),
+    }
+
+
+async def test_whoever_answers_is_known_by_its_model(cases: list[Case]) -> None:
+    client = TableClient({"s_1": [ClipNotFoundError("?")], "s_2": ["happy"]})
+    assert await identify(client, cases) == f"{'m' * 64} float32"
+    with pytest.raises(NotReadyError):
+        await identify(TableClient({"s_1": [NotReadyError("gone")]}), cases)
 
 
 async def test_a_report_by_the_originals_rule_says_what_it_hides(

@@ -18,7 +18,7 @@ def report(server_url: str, clips_root: Path, tmp_path_factory: pytest.TempPathF
     out = tmp_path_factory.mktemp("report") / "demo.json"
     options = ["--clips", str(NUM_CLIPS), "--seed", str(SEED), "--videos", str(clips_root / "demo")]
     status = main(["evaluate", "demo", "--url", server_url, *options, "--out", str(out)])
-    assert status in (0, 4)  # 4: a limit was missed, which a test below names
+    assert status == 0, "a limit was missed, or a case was not answered"
     assert out.with_suffix(".confusion.png").stat().st_size > 5000
     assert out.with_suffix(".reliability.png").stat().st_size > 5000
     return json.loads(out.read_text())

@@ -1,6 +1,6 @@
 """A report on the demonstration checkpoint: rows with limits, which are the numbers of its card."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ PROTOCOL = Protocol(
     scored=LABELS,
     parity="default",
     sentence_column="sentence",
-    layout="chat",
+    is_exact=True,
     notes=("drawn faces and synthetic voices: says nothing about any other checkpoint or clip",),
 )
 
@@ -93,13 +93,14 @@ def rows_text(report: dict[str, Any]) -> str:
     return "\n".join(map(_test_line, report["tests"]))
 
 
-def _test_line(test: dict[str, Any]) -> str:
-    limit = ""
+def limit_text(test: Mapping[str, Any]) -> str:
+    """What is expected of a row."""
     if "at_least" in test:
-        limit = f"at least {test['at_least']:.2f}"
-    elif "ideal" in test:
-        limit = f"{test['ideal']:.3f} ± {test['tolerance']:.3f}"
+        return f"at least {test['at_least']:.2f}"
+    return f"{test['ideal']:.3f} ± {test['tolerance']:.3f}" if "ideal" in test else ""
+
+
+def _test_line(test: dict[str, Any]) -> str:
     verdict = ("ok" if test["passed"] else "MISSED") if "passed" in test else ""
-    return (
-        f"  {test['test']:<58} {test['score']:.3f} of {test['num_cases']:<4} {limit:<16} {verdict}"
-    )
+    score = f"{test['score']:.3f} of {test['num_cases']}"
+    return f"  {test['test']:<58} {score:<14} {limit_text(test):<16} {verdict}"
