@@ -1,4 +1,4 @@
-"""API keys: only their hashes are kept, in a file that is read again when it changes or in the environment."""
+"""API keys: only hashes are kept, in a file that is read again when it changes or in the environment."""
 
 import hashlib
 import hmac

@@ -1,0 +1,230 @@
+"""Keys and rate limits over a fake service: who gets in, what the others are told, and how keys change."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from unit.test_api import QUESTION, FakeService
+
+from serve_app import api_keys
+from serve_app.api.app import create_api
+from serve_app.api_keys import ENVIRONMENT, KeyStore
+from serve_app.cli import main
+from serve_app.errors import ConfigurationError
+from serve_app.server import _check_access
+from serve_app.settings import AccessSettings, AppSettings
+
+KEY = "el-secret"
+EXPIRED = "el-expired"
+
+
+def entry(name: str, key: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "sha256": hashlib.sha256(key.encode()).hexdigest(), **more}
+
+
+@pytest.fixture
+def keys_file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys.json"
+    old = entry("old", EXPIRED, expires="2020-01-01T00:00:00Z")
+    path.write_text(json.dumps({"keys": [entry("alice", KEY), old]}))
+    return path
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+def open_client(service: FakeService, **access: Any) -> TestClient:
+    settings = AppSettings(model=Path("/m"), access=AccessSettings.model_validate(access))
+    return TestClient(create_api(service, settings), raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(service: FakeService, keys_file: Path) -> Iterator[TestClient]:
+    with open_client(service, keys_file=keys_file) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-API-Key": KEY},
+        {"Authorization": f"Bearer {KEY}"},
+        {"Authorization": f"bearer  {KEY} "},
+    ],
+)
+def test_a_key_opens_by_either_header(client: TestClient, headers: dict[str, str]) -> None:
+    assert client.post("/process_video", json=QUESTION, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-API-Key": ""},
+        {"X-API-Key": KEY[:-1]},
+        {"X-API-Key": KEY + "x"},
+        {"X-API-Key": EXPIRED},
+        {"X-API-Key": hashlib.sha256(KEY.encode()).hexdigest()},
+        {"Authorization": KEY},
+        {"Authorization": f"Basic {KEY}"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer wrong", "X-API-Key": KEY},
+        {b"X-API-Key": b"\xff\xfe"},
+    ],
+)
+def test_everything_else_is_401(client: TestClient, service: FakeService, headers: Any) -> None:
+    response = client.post("/process_video", json=QUESTION, headers=headers)
+    assert response.status_code == 401
+    assert response.json() == {"error": "Invalid API key"}
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert KEY not in response.text
+    assert not service.asked
+
+
+def test_a_401_under_v1_is_openais_object(client: TestClient) -> None:
+    error = client.post("/v1/emotions", json={}).json()["error"]
+    assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
+
+
+def test_probes_need_no_key_and_documents_do(client: TestClient) -> None:
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code in (200, 503)
+    assert client.get("/openapi.json").status_code == 401
+
+
+def test_a_refused_body_is_not_read(client: TestClient) -> None:
+    """A stranger's upload costs nothing."""
+
+    def body() -> Iterator[bytes]:
+        yield b"x"
+        raise AssertionError("the body was read")
+
+    response = client.post("/process_video", content=body())
+    assert response.status_code == 401
+
+
+def test_keys_change_while_the_server_runs(
+    client: TestClient, keys_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "CHECK_EVERY_S", 0.0)
+
+    def status(key: str) -> int:
+        return client.post("/process_video", json=QUESTION, headers={"X-API-Key": key}).status_code
+
+    assert (status(KEY), status("el-new")) == (200, 401)
+    keys_file.write_text(json.dumps({"keys": [entry("bob", "el-new")]}))
+    os.utime(keys_file, ns=(time.time_ns(), time.time_ns()))
+    assert (status(KEY), status("el-new")) == (401, 200)
+    keys_file.write_text("broken")  # half-written by some editor: nobody is let in or out by it
+    os.utime(keys_file, ns=(time.time_ns() + 1, time.time_ns() + 1))
+    assert (status(KEY), status("el-new")) == (401, 200)
+
+
+def test_keys_may_come_from_the_environment(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT, json.dumps({"keys": [entry("ci", KEY)]}))
+    with open_client(service) as client:
+        assert client.post("/process_video", json=QUESTION).status_code == 401
+        headers = {"X-API-Key": KEY}
+        assert client.post("/process_video", json=QUESTION, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", r'expected \{"keys": \[...\]\}'),
+        ("{", "is not JSON"),
+        ('{"keys": [{"name": "a", "sha256": "abc"}]}', "key 0: sha256"),
+        (json.dumps({"keys": [entry("a", "x", rate="often")]}), "no rate; write 10/minute"),
+        (json.dumps({"keys": [entry("a", "x", expires="2027-01-01T00:00:00")]}), "no time zone"),
+        (json.dumps({"keys": [entry("a", "x", colour="red")]}), "key 0: colour"),
+        (json.dumps({"keys": [entry("a", "x"), entry("a", "y")]}), "two keys have one name"),
+    ],
+)
+def test_a_wrong_file_stops_the_start(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        KeyStore(path)
+    with pytest.raises(ConfigurationError, match="No such file"):
+        KeyStore(tmp_path / "none.json")
+
+
+def test_the_command_makes_a_key_that_opens(
+    service: FakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "keys.json"
+    assert main(["key", "alice", "--file", str(path)]) == 0
+    assert main(["key", "bob", "--file", str(path), "--rate", "2/minute"]) == 0
+    alice, bob = capsys.readouterr().out.split()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert alice not in path.read_text()
+    with open_client(service, keys_file=path) as client:
+        for key in (alice, bob):
+            headers = {"X-API-Key": key}
+            assert client.post("/process_video", json=QUESTION, headers=headers).status_code == 200
+    assert main(["key", "bob", "--file", str(path)]) == 2
+    assert "name 'bob' already" in capsys.readouterr().err
+    assert main(["key", "carol", "--file", str(path), "--rate", "often"]) == 2
+
+
+def test_a_limit_is_told_and_kept(service: FakeService) -> None:
+    with open_client(service, rate="3/minute") as client:
+        responses = [client.post("/process_video", json=QUESTION) for _ in range(4)]
+    assert [r.status_code for r in responses] == [200, 200, 200, 429]
+    assert [r.headers["X-RateLimit-Remaining"] for r in responses] == ["2", "1", "0", "0"]
+    first, last = responses[0], responses[-1]
+    assert first.headers["X-RateLimit-Limit"] == "3"
+    assert first.headers["RateLimit-Policy"] == '"default";q=3;w=60'
+    assert first.headers["RateLimit"].startswith('"default";r=2;t=')
+    assert last.json() == {"error": "Rate limit exceeded: 3 per 1 minute"}
+    assert 1 <= int(last.headers["Retry-After"]) <= 60
+    assert len(service.asked) == 3
+
+
+def test_a_key_has_its_own_limit_and_its_own_count(service: FakeService, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    keys = [entry("fast", "el-fast", rate="100/minute"), entry("a", "el-a"), entry("b", "el-b")]
+    path.write_text(json.dumps({"keys": keys}))
+    with open_client(service, keys_file=path, rate="1/minute") as client:
+
+        def statuses(key: str) -> list[int]:
+            headers = {"X-API-Key": key}
+            posts = (client.post("/process_video", json=QUESTION, headers=headers) for _ in "12")
+            return [response.status_code for response in posts]
+
+        assert statuses("el-a") == [200, 429]
+        assert statuses("el-b") == [200, 429]
+        assert statuses("el-fast") == [200, 200]
+        # Without a valid key nobody's count moves, and the limit is not told.
+        assert "X-RateLimit-Limit" not in client.post("/process_video", json=QUESTION).headers
+
+
+@pytest.mark.parametrize(
+    ("host", "starts"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("10.1.2.3", False),
+        ("example.org", False),
+    ],
+)
+def test_without_keys_only_this_machine_is_served(host: str, starts: bool, keys_file: Path) -> None:
+    _check_access("0.0.0.0", AccessSettings(keys_file=keys_file))
+    _check_access("0.0.0.0", AccessSettings(open=True))
+    if starts:
+        _check_access(host, AccessSettings())
+        return
+    with pytest.raises(ConfigurationError, match=f"host is {host}, .* no API keys"):
+        _check_access(host, AccessSettings())
