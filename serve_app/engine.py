@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,17 @@ from serve_app.model.arguments import BEFORE_FEATURES, MODALITY
 from serve_app.prompt import LAYOUTS, Prompt, encode_prompt
 from serve_app.settings import EngineSettings
 from serve_app.tokenizer import Tokenizer
-from serve_app.types import Answer, Clip, LabelScores, PromptOptions, Sampling, Usage
+from serve_app.types import (
+    Answer,
+    AnswerDelta,
+    Clip,
+    LabelScores,
+    PromptOptions,
+    Sampling,
+    TokenScore,
+    Turn,
+    Usage,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +67,7 @@ class Engine:
         sampling: Sampling,
         request_id: str | None = None,
         options: PromptOptions = DEFAULT_PROMPT,
+        history: Sequence[Turn] = (),
     ) -> Answer:
         """Answer one question about one clip. Cancelling the caller aborts the request in the engine.
 
@@ -64,7 +75,7 @@ class Engine:
             QuestionTooLongError: prompt and answer do not fit the context.
             EngineError: this request failed; EngineDeadError: the engine is gone.
         """
-        encoded = encode_prompt(options, question, self._tokenizer)
+        encoded = encode_prompt(options, question, self._tokenizer, history)
         self._check_length(encoded, sampling.max_tokens)
         started = time.perf_counter()
         output = await self._run(self._prompt(encoded, clip), sampling_params(sampling), request_id)
@@ -79,7 +90,49 @@ class Engine:
             timings_ms=_engine_timings_ms(output.metrics, total_ms) | {"decode": clip.decode_ms},
             provenance=self._provenance(clip, options),
             voice=clip.voice,
+            scores=_token_scores(completion),
         )
+
+    async def stream(
+        self,
+        clip: Clip,
+        question: str,
+        sampling: Sampling,
+        request_id: str | None = None,
+        options: PromptOptions = DEFAULT_PROMPT,
+        history: Sequence[Turn] = (),
+    ) -> AsyncIterator[AnswerDelta]:
+        """The answer as it grows: its text is that of `answer` with the default parity.
+
+        Raises:
+            InvalidRequestError: with `parity: reference` the text is only known at the end. And what
+                `answer` raises, all but a lost engine before the first delta.
+        """
+        if options.parity == "reference":
+            raise InvalidRequestError("with parity 'reference' an answer cannot be streamed")
+        encoded = encode_prompt(options, question, self._tokenizer, history)
+        self._check_length(encoded, sampling.max_tokens)
+        prompt, params = self._prompt(encoded, clip), sampling_params(sampling, is_stream=True)
+        name = _engine_id(request_id)
+        trim, num_tokens = StreamTrim(), 0
+        for attempt in (name, f"{name}-again"):
+            async for output in self._outputs(prompt, params, attempt):
+                completion = output.outputs[0]
+                if completion.finish_reason == "error":
+                    break  # as in _run: the engine had lost the clip; nothing was said yet
+                num_tokens += len(completion.token_ids)
+                usage = Usage(
+                    len(output.prompt_token_ids), num_tokens, output.num_cached_tokens or 0
+                )
+                yield AnswerDelta(
+                    text=trim(completion.text),
+                    finish_reason=completion.finish_reason,
+                    usage=usage if completion.finish_reason else None,
+                    scores=_token_scores(completion),
+                )
+            else:
+                return
+        raise EngineError("the engine reported an error for this request twice")
 
     async def score(
         self,
@@ -193,8 +246,7 @@ class Engine:
 
     async def _run(self, prompt: dict[str, Any], params: Any, request_id: str | None) -> Any:
         """The finished output of one request; a second try where the engine had lost its clip."""
-        # A client may use an id twice at a time; the engine may not.
-        request_id = f"{request_id or 'request'}-{uuid.uuid4().hex[:12]}"
+        request_id = _engine_id(request_id)
         output = await self._generate(prompt, params, request_id)
         if output.outputs[0].finish_reason == "error":
             # vLLM's sender thought the engine still held this clip; it forgets that now (docs/decisions).
@@ -205,17 +257,26 @@ class Engine:
         return output
 
     async def _generate(self, prompt: dict[str, Any], params: Any, request_id: str) -> Any:
+        final = None
+        async for output in self._outputs(prompt, params, request_id):
+            final = output
+        assert final is not None, "a finished request has a final output"
+        return final
+
+    async def _outputs(
+        self, prompt: dict[str, Any], params: Any, request_id: str
+    ) -> AsyncIterator[Any]:
+        """vLLM's outputs of one request, and its errors as ours."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError
         from vllm.v1.engine.exceptions import EngineGenerateError
 
-        final = None
         try:
             async for output in self._llm.generate(
                 prompt, params, request_id, lora_request=self._lora
             ):
-                final = output
-        except asyncio.CancelledError:
+                yield output
+        except (asyncio.CancelledError, GeneratorExit):
             if self._llm is not None:  # else the engine is gone, and the request with it
                 await self._llm.abort(request_id)
             raise
@@ -228,8 +289,6 @@ class Engine:
             if isinstance(error.__cause__, ValueError):
                 raise InvalidRequestError(str(error.__cause__)) from error
             raise EngineError(f"the engine failed: {error.__cause__!r}") from error
-        assert final is not None, "a finished request has a final output"
-        return final
 
     def _provenance(self, clip: Clip, options: PromptOptions) -> dict[str, Any]:
         fields = clip_fields(clip)
@@ -248,6 +307,41 @@ class Engine:
             "zeroed": _zeroed(fields),
             "notes": list(clip.notes),
         }
+
+
+class StreamTrim:
+    """Deltas of the stripped text: no white space at its start, and at its end only once more follows."""
+
+    def __init__(self) -> None:
+        self._has_begun = False
+        self._held = ""
+
+    def __call__(self, delta: str) -> str:
+        text = self._held + delta
+        if not self._has_begun:
+            text = text.lstrip()
+        self._has_begun = self._has_begun or bool(text)
+        said = text.rstrip()
+        self._held = text[len(said) :]
+        return said
+
+
+def _engine_id(request_id: str | None) -> str:
+    """A client may use an id twice at a time; the engine may not."""
+    return f"{request_id or 'request'}-{uuid.uuid4().hex[:12]}"
+
+
+def _token_scores(completion: Any) -> tuple[TokenScore, ...]:
+    """Of each token, where they were asked for."""
+    if not completion.logprobs:
+        return ()
+    scores = []
+    for token_id, candidates in zip(completion.token_ids, completion.logprobs, strict=True):
+        ranked = sorted(candidates.values(), key=lambda each: -each.logprob)
+        top = tuple((each.decoded_token or "", each.logprob) for each in ranked)
+        chosen = candidates[token_id]
+        scores.append(TokenScore(chosen.decoded_token or "", chosen.logprob, top))
+    return tuple(scores)
 
 
 def _usage(outputs: Sequence[Any]) -> Usage:

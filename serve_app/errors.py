@@ -3,6 +3,7 @@
     ServeAppError                   500 internal_error
     ├── RequestError                the caller can mend it
     │   ├── UnauthorizedError       401 invalid_api_key     no key, an unknown one, or one that has expired
+    │   ├── ModelNotFoundError      404 model_not_found     the server has another model
     │   ├── RateLimitedError        429 rate_limited        too many requests of this key or address
     │   ├── InvalidRequestError     422 invalid_request     a field is missing, unknown or out of range
     │   ├── BodyTooLargeError       413 body_too_large      the request's own bytes
@@ -62,6 +63,12 @@ class UnauthorizedError(RequestError):
     """No API key, an unknown one, or one that has expired. The title is the original guide's."""
 
     status, code, title = 401, "invalid_api_key", "Invalid API key"
+
+
+class ModelNotFoundError(RequestError):
+    """A request names a model that this server does not have."""
+
+    status, code, title = 404, "model_not_found", "No such model"
 
 
 class RateLimitedError(RequestError):

@@ -28,7 +28,12 @@ class LocalPipeline:
         started = time.perf_counter()
         clip = await self._pool.decode(request.source, request.options)
         answer = await self._engine.answer(
-            clip, request.question, request.sampling, request.request_id, request.prompt
+            clip,
+            request.question,
+            request.sampling,
+            request.request_id,
+            request.prompt,
+            request.history,
         )
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))

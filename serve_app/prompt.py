@@ -1,11 +1,12 @@
 """Prompt layouts as data, their way into token ids, and what the original makes of the answer's text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serve_app.errors import InvalidRequestError
 from serve_app.model.arguments import CLIP_MARKER
-from serve_app.tokenizer import Tokenizer, split_special
-from serve_app.types import LayoutName, PromptOptions
+from serve_app.tokenizer import BOS, EOS, Tokenizer, split_special
+from serve_app.types import LayoutName, PromptOptions, Turn
 
 QUESTION = "{question}"
 FEATURES = "<FeatureHere>"
@@ -89,8 +90,13 @@ class Prompt:
     after_clip: list[int]
 
 
-def encode_prompt(options: PromptOptions, question: str, tokenizer: Tokenizer) -> Prompt:
-    """Ids of one question in a layout.
+def encode_prompt(
+    options: PromptOptions, question: str, tokenizer: Tokenizer, history: Sequence[Turn] = ()
+) -> Prompt:
+    """Ids of one question in a layout, after earlier ones about the same clip.
+
+    The first question stands in the layout; each later one follows as the original's demo page has it,
+    but for the answer in between, which that page leaves out.
 
     By default the question stays text, whatever it spells. With `parity: reference` it may hold special
     tokens, as in the original.
@@ -100,6 +106,17 @@ def encode_prompt(options: PromptOptions, question: str, tokenizer: Tokenizer) -
             the original does not survive either.
     """
     layout = LAYOUTS[options.layout]
+    first, *later = [*(turn.question for turn in history), question]
+    prompt = _encode_first(options, layout, first, tokenizer)
+    for turn, asked in zip(history, later, strict=True):
+        segment = [turn.answer, EOS, "", BOS, f"[INST] {asked} [/INST]"]
+        prompt.after_clip.extend(tokenizer.encode(segment, options.tokenization))
+    return prompt
+
+
+def _encode_first(
+    options: PromptOptions, layout: PromptLayout, question: str, tokenizer: Tokenizer
+) -> Prompt:
     if not question.endswith(layout.question_end):
         question += layout.question_end
     is_reference = options.parity == "reference"

@@ -144,6 +144,9 @@ class AppSettings(Settings):
     """`args:` of the application in serve.yaml."""
 
     model: Path = Field(description="Checkpoint directory: config.json, safetensors, tokenizer.")
+    model_name: str = Field(
+        default="emotion-llama", description="What OpenAI's clients call the model."
+    )
     parity: Parity = Field(
         default="default", description="`reference`: do as the original does (docs/fidelity.md)."
     )

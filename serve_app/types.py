@@ -94,6 +94,13 @@ class Sampling:
     repetition_penalty: float = 1.05  # over BOS and the answer, not the prompt; 1 is none
     max_tokens: int = 500
     seed: int | None = None
+    stop: tuple[str, ...] = ()  # texts that end the answer; they are not part of it
+    constraint: Mapping[str, Any] | None = (
+        None  # one of choice, regex, json: the answer can be nothing else
+    )
+    num_logprobs: int | None = (
+        None  # of the most probable tokens at each step; None: no log-probabilities
+    )
 
 
 LayoutName = Literal["chat", "evaluation", "training"]
@@ -113,6 +120,14 @@ class PromptOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """An earlier question about the clip, and what was answered."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerRequest:
     """One question about one clip, with everything the stages need to know."""
 
@@ -122,6 +137,7 @@ class AnswerRequest:
     sampling: Sampling = Sampling()
     prompt: PromptOptions = PromptOptions()
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    history: tuple[Turn, ...] = ()  # before this question, the first one first
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +162,25 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenScore:
+    """One token of an answer, and the most probable ones in its place."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDelta:
+    """What an answer has grown by. The last one has a finish reason and the token counts."""
+
+    text: str
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    scores: tuple[TokenScore, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The engine's answer to one question about one clip."""
 
@@ -157,6 +192,7 @@ class Answer:
     timings_ms: Mapping[str, float]  # decode, queue, first_token, total
     provenance: Mapping[str, Any] = field(default_factory=dict)
     voice: VoiceStatistics | None = None
+    scores: tuple[TokenScore, ...] = ()  # where they were asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from serve_app.api import emotions, gradio, legacy, operations
 from serve_app.api.access import Access
 from serve_app.api.body_limit import BodyLimit
 from serve_app.api.errors import add_error_handlers
+from serve_app.api.openai import chat
 from serve_app.api.request_id import RequestIds
 from serve_app.api.service import AnswerService
 from serve_app.api_keys import KeyStore
@@ -40,6 +41,7 @@ def create_api(
     api.include_router(gradio.create_router(service, settings))
     api.include_router(legacy.create_router(service, settings))
     api.include_router(emotions.create_router(service, settings))
+    api.include_router(chat.create_router(service, settings))
     api.include_router(operations.create_router(service))
     add_error_handlers(api, settings)
     # The last one added is the outermost.

@@ -1,8 +1,9 @@
 """What the routes need from whatever answers behind them."""
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
-from serve_app.types import Answer, AnswerRequest, LabelScores, ScoreRequest
+from serve_app.types import Answer, AnswerDelta, AnswerRequest, LabelScores, ScoreRequest
 
 
 class AnswerService(Protocol):
@@ -17,6 +18,9 @@ class AnswerService(Protocol):
 
     async def answer(self, request: AnswerRequest) -> Answer:
         """Raises a `ServeAppError`; cancelling the caller cancels every stage."""
+
+    def stream(self, request: AnswerRequest) -> AsyncIterator[AnswerDelta]:
+        """The same as it grows."""
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         """The same of each label's probability."""

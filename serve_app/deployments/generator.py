@@ -1,11 +1,20 @@
 """Generator: a Clip and a question into an Answer, on one vLLM engine per replica."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
 from serve_app.settings import EngineSettings
-from serve_app.types import Answer, Clip, LabelScores, PromptOptions, Sampling
+from serve_app.types import (
+    Answer,
+    AnswerDelta,
+    Clip,
+    LabelScores,
+    PromptOptions,
+    Sampling,
+    Turn,
+)
 
 
 class Generator:
@@ -22,9 +31,24 @@ class Generator:
         sampling: Sampling,
         request_id: str,
         options: PromptOptions,
+        history: tuple[Turn, ...] = (),
     ) -> Answer:
         """Cancelling the request aborts it in the engine."""
-        return await self._engine.answer(clip, question, sampling, request_id, options)
+        return await self._engine.answer(clip, question, sampling, request_id, options, history)
+
+    async def stream(
+        self,
+        clip: Clip,
+        question: str,
+        sampling: Sampling,
+        request_id: str,
+        options: PromptOptions,
+        history: tuple[Turn, ...] = (),
+    ) -> AsyncIterator[AnswerDelta]:
+        """See Engine.stream. Cancelling the request aborts it in the engine."""
+        deltas = self._engine.stream(clip, question, sampling, request_id, options, history)
+        async for delta in deltas:
+            yield delta
 
     async def score(
         self,

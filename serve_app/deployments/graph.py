@@ -4,19 +4,20 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from serve_app.bundled import SAMPLE
 from serve_app.errors import DeadlineExceededError, OverloadedError, ReplicaLostError, ServeAppError
 from serve_app.settings import LimitSettings
 from serve_app.types import (
     Answer,
+    AnswerDelta,
     AnswerRequest,
     ClipSource,
     DecodeOptions,
@@ -75,10 +76,47 @@ class Graph:
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return replace(scores, timings_ms={**scores.timings_ms, "total": elapsed_ms})
 
+    async def stream(self, request: AnswerRequest) -> AsyncIterator[AnswerDelta]:
+        """See AnswerService. The deadline is that of the whole answer. Raises what `answer` raises."""
+        self._admit()
+        clip = deltas = None
+        is_done = False
+        try:
+            async with asyncio.timeout(self._limits.request_timeout_s):
+                clip, generator = self._decode(request.source, request.options)
+                deltas = generator.options(stream=True).stream.remote(
+                    clip,
+                    request.question,
+                    request.sampling,
+                    request.request_id,
+                    request.prompt,
+                    request.history,
+                )
+                async for delta in deltas:
+                    yield delta
+            is_done = True
+        except TimeoutError:
+            raise self._too_late() from None
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except Exception as error:
+            raise unwrap(error) from None
+        finally:
+            self._num_in_flight -= 1
+            if not is_done:  # the client left, the deadline passed, or a stage failed: stop both
+                for response in (deltas, clip):
+                    if response is not None:
+                        response.cancel()
+
     async def _answer(self, request: AnswerRequest) -> Answer:
         def ask(generator: DeploymentHandle, clip: Any) -> Any:
             return generator.answer.remote(
-                clip, request.question, request.sampling, request.request_id, request.prompt
+                clip,
+                request.question,
+                request.sampling,
+                request.request_id,
+                request.prompt,
+                request.history,
             )
 
         answer: Answer = await self._send(request.source, request.options, ask)
@@ -95,19 +133,27 @@ class Graph:
 
     async def _admitted(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The work's result by the deadline, unless too many requests are inside already."""
-        limit = self._limits.max_in_flight
-        if self._num_in_flight >= limit:
-            work.close()
-            raise OverloadedError(f"{limit} requests are in progress already; the limit is {limit}")
-        timeout_s = self._limits.request_timeout_s
-        self._num_in_flight += 1
         try:
-            async with asyncio.timeout(timeout_s):
+            self._admit()
+        except OverloadedError:
+            work.close()
+            raise
+        try:
+            async with asyncio.timeout(self._limits.request_timeout_s):
                 return await work
         except TimeoutError:
-            raise DeadlineExceededError(f"no answer within {timeout_s} s") from None
+            raise self._too_late() from None
         finally:
             self._num_in_flight -= 1
+
+    def _admit(self) -> None:
+        limit = self._limits.max_in_flight
+        if self._num_in_flight >= limit:
+            raise OverloadedError(f"{limit} requests are in progress already; the limit is {limit}")
+        self._num_in_flight += 1
+
+    def _too_late(self) -> DeadlineExceededError:
+        return DeadlineExceededError(f"no answer within {self._limits.request_timeout_s} s")
 
     async def _send(
         self,
@@ -116,13 +162,7 @@ class Graph:
         ask: Callable[[DeploymentHandle, Any], Any],
     ) -> Any:
         """What a generator says about the decoded clip; `ask` puts the question to it."""
-        # Requests of one clip go to the replicas that hold it.
-        key = clip_key(source)
-        clip = self._preprocessor.options(session_id=key, _by_reference=True).decode.remote(
-            source, options
-        )
-        # The clip is passed on un-awaited: its pixels go from replica to replica, not through here.
-        generator = self._generator.options(session_id=key, _by_reference=True)
+        clip, generator = self._decode(source, options)
         answer = ask(generator, clip)
         try:
             return await answer
@@ -133,6 +173,18 @@ class Graph:
             raise
         except Exception as error:
             raise unwrap(error) from None
+
+    def _decode(
+        self, source: ClipSource, options: DecodeOptions
+    ) -> tuple[DeploymentResponse, DeploymentHandle]:
+        """The clip, to be passed on un-awaited so that its pixels go from replica to replica; and to whom.
+
+        Requests of one clip go to the replicas that hold it.
+        """
+        key = clip_key(source)
+        preprocessor = self._preprocessor.options(session_id=key, _by_reference=True)
+        generator = self._generator.options(session_id=key, _by_reference=True)
+        return preprocessor.decode.remote(source, options), generator
 
 
 def clip_key(source: ClipSource) -> str:

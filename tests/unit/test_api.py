@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from serve_app.errors import ClipNotFoundError, OverloadedError
 from serve_app.settings import AppSettings, LimitSettings
 from serve_app.types import (
     Answer,
+    AnswerDelta,
     AnswerRequest,
     DecodeOptions,
     LabelScores,
@@ -34,6 +35,7 @@ class FakeService:
         self.error: Exception | None = None
         self.asked: list[AnswerRequest] = []
         self.scored: list[ScoreRequest] = []
+        self.deltas: list[str] = ["hap", "py"]
 
     async def warm_up(self) -> None:
         await asyncio.sleep(0)
@@ -44,6 +46,14 @@ class FakeService:
         if self.error:
             raise self.error
         return Answer("happy", [5], [1, 5], "stop", Usage(2, 1, 0), {"total": 1.0})
+
+    async def stream(self, request: AnswerRequest) -> AsyncIterator[AnswerDelta]:
+        self.asked.append(request)
+        for text in self.deltas:
+            yield AnswerDelta(text)
+        if self.error:
+            raise self.error
+        yield AnswerDelta("", "stop", Usage(2, len(self.deltas), 1))
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         self.scored.append(request)

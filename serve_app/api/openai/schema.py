@@ -1,0 +1,126 @@
+"""The body of POST /v1/chat/completions: OpenAI's fields with vLLM's additions, as far as they are honoured.
+
+What is unknown, or known and would change the answer if it were ignored, is refused.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.api.clip_question import UnicodeText
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class MediaUrl(_Body):
+    """An absolute path, a file: URL, or a data: URL in base64."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None  # of an image: there is one size
+
+
+class InputAudio(_Body):
+    """Sound in base64."""
+
+    data: str
+    format: Literal["wav", "mp3"]
+
+
+class TextPart(_Body):
+    type: Literal["text"]
+    text: UnicodeText
+
+
+class VideoPart(_Body):
+    type: Literal["video_url"]
+    video_url: MediaUrl | str
+    uuid: str | None = None  # the clip's content names it in every cache
+
+
+class ImagePart(_Body):
+    type: Literal["image_url"]
+    image_url: MediaUrl | str
+    uuid: str | None = None
+
+
+class AudioPart(_Body):
+    type: Literal["audio_url"]
+    audio_url: MediaUrl | str
+    uuid: str | None = None
+
+
+class InputAudioPart(_Body):
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+    uuid: str | None = None
+
+
+MediaPart = VideoPart | ImagePart | AudioPart | InputAudioPart
+Part = Annotated[TextPart | MediaPart, Field(discriminator="type")]
+
+
+class Message(_Body):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: UnicodeText | list[Part]
+    name: str | None = None
+
+
+class StreamOptions(_Body):
+    include_usage: bool = False
+    continuous_usage_stats: Literal[False] = False
+
+
+class StructuredOutputs(_Body):
+    """vLLM's: exactly one of them."""
+
+    choice: list[UnicodeText] | None = Field(default=None, min_length=1, max_length=64)
+    regex: str | None = Field(default=None, max_length=2000)
+    json_schema: dict[str, Any] | str | None = Field(default=None, alias="json")
+
+
+class JsonSchema(_Body):
+    name: str
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Body):
+    type: Literal["text", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class ChatRequest(_Body):
+    """OpenAI's names and ranges."""
+
+    model: str
+    messages: list[Message] = Field(min_length=1, max_length=100)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0, description="vLLM's.")
+    repetition_penalty: float | None = Field(
+        default=None, ge=0.01, le=100, description="Over the answer's tokens; 1: none."
+    )
+    max_tokens: int | None = Field(default=None, gt=0)
+    max_completion_tokens: int | None = Field(default=None, gt=0)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: UnicodeText | list[UnicodeText] | None = Field(default=None, max_length=1000)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    structured_outputs: StructuredOutputs | None = None
+    response_format: ResponseFormat | None = None
+    n: Literal[1] = 1
+    frame: Literal["first", "middle", "sharpest"] | float = Field(
+        default="first", description="Ours: the frame the model sees."
+    )
+    # These change nothing here.
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
