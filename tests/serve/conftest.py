@@ -19,7 +19,7 @@ LAPTOP = Path(__file__).parents[2] / "configs" / "serve.yaml"
 APP_NAME = "emotion-llama"
 MAX_IN_FLIGHT = 40
 BODY_TIMEOUT_S = 2
-LABEL_CLIPS_SEED = 5_000_000
+LABEL_CLIPS_SEED = 5_000_100  # of clips that it gets right: it does not all (its card)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
