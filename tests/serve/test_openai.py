@@ -1,4 +1,4 @@
-"""OpenAI's own client against the real server: answers, streams, several turns, constraints, probabilities."""
+"""OpenAI's own client against the real server: answers, streams, several turns, constraints."""
 
 import base64
 import json
@@ -70,10 +70,12 @@ def test_a_later_question_is_about_the_same_clip(
     client: openai.OpenAI, label_clips: dict[str, Path]
 ) -> None:
     first = about(label_clips["angry"])
-    answered = {"role": "assistant", "content": "angry"}
-    then = {"role": "user", "content": REASON}
+    then: Any = [
+        {"role": "assistant", "content": "angry"},
+        {"role": "user", "content": REASON},
+    ]
     completion = client.chat.completions.create(
-        model=MODEL, messages=[*first, answered, then], temperature=0, max_tokens=60
+        model=MODEL, messages=[*first, *then], temperature=0, max_tokens=60
     )
     one = client.chat.completions.create(model=MODEL, messages=first, temperature=0)
     assert completion.usage is not None and one.usage is not None
