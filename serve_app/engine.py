@@ -180,6 +180,7 @@ class Engine:
             usage=_usage(outputs),
             timings_ms={"decode": clip.decode_ms, "total": total_ms},
             provenance=self._provenance(clip, options),
+            voice=clip.voice,
         )
 
     async def check_health(self) -> None:

@@ -133,6 +133,10 @@ class AccessSettings(Settings):
     open: bool = Field(
         default=False, description="Serve without keys although other machines can reach the port."
     )
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        description="Web pages that may call, such as https://app.example.org; * is any.",
+    )
     rate: str | None = Field(
         default=None,
         pattern=r"^\d+ ?(/|per) ?(second|minute|hour|day)$",

@@ -204,6 +204,7 @@ class LabelScores:
     usage: Usage  # of all steps together
     timings_ms: Mapping[str, float]  # decode, total
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    voice: VoiceStatistics | None = None
 
 
 def request_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:

@@ -4,6 +4,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.errors import error_response
+from serve_app.api.request_log import KEY_NAME
 from serve_app.api_keys import ApiKey, KeyStore
 from serve_app.errors import RateLimitedError, UnauthorizedError
 from serve_app.rate_limits import Allowance, RateCounter
@@ -11,7 +12,6 @@ from serve_app.settings import AccessSettings
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # probes have no key
 BEARER = "bearer "
-KEY_NAME = "api_key_name"  # in the scope's state, for the log
 
 
 class Access:

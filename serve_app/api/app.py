@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from serve_app import __version__
 from serve_app.api import emotions, gradio, legacy, operations
@@ -13,10 +14,14 @@ from serve_app.api.body_limit import BodyLimit
 from serve_app.api.errors import add_error_handlers
 from serve_app.api.openai import chat
 from serve_app.api.request_id import RequestIds
+from serve_app.api.request_log import RequestLog
 from serve_app.api.service import AnswerService
 from serve_app.api_keys import KeyStore
 from serve_app.rate_limits import MemoryCounter, RateCounter
 from serve_app.settings import AppSettings
+
+# What a web page may read of a response beside its body.
+EXPOSED_HEADERS = ("X-Request-Id", "X-Error-Code", "Retry-After", "RateLimit", "RateLimit-Policy")
 
 
 def create_api(
@@ -52,5 +57,14 @@ def create_api(
         counter=counter or MemoryCounter(),
         settings=settings.access,
     )
+    if settings.access.cors_origins:
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.access.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    api.add_middleware(RequestLog)
     api.add_middleware(RequestIds)
     return api

@@ -9,11 +9,12 @@ from pydantic import Field
 from serve_app.api.clip_body import clip_body, openapi_body
 from serve_app.api.clip_question import ClipQuestion, UnicodeText, check_question
 from serve_app.api.request_id import current_request_id
+from serve_app.api.request_log import note
 from serve_app.api.service import AnswerService
-from serve_app.emotions import NINE, emotion_question
+from serve_app.emotions import NINE, REASON_QUESTIONS, emotion_question, with_sentence
 from serve_app.label_tree import MAX_LABELS, MIN_LABELS
 from serve_app.settings import AppSettings
-from serve_app.types import LabelScores, ScoreRequest
+from serve_app.types import AnswerRequest, LabelScores, Sampling, ScoreRequest
 
 
 class EmotionsRequest(ClipQuestion):
@@ -22,6 +23,11 @@ class EmotionsRequest(ClipQuestion):
     question: UnicodeText = Field(
         default="", description="By default the original's, which lists the labels."
     )
+    transcript: UnicodeText | None = Field(
+        default=None, description="What the person says; it goes before the question."
+    )
+    explain: bool = Field(default=False, description="Add what the model says about why.")
+    voice: bool = Field(default=False, description="Add statistics of the voice.")
     labels: list[UnicodeText] = Field(
         default=list(NINE),
         min_length=MIN_LABELS,
@@ -33,9 +39,20 @@ class EmotionsRequest(ClipQuestion):
         """The request for the stages, with the server's defaults where it says nothing."""
         return ScoreRequest(
             self.source(),
-            self.question or emotion_question(self.labels),
+            with_sentence(self.transcript, self.question or emotion_question(self.labels)),
             tuple(self.labels),
-            self.decode_options(settings),
+            self.decode_options(settings, self.voice),
+            self.prompt_options(settings),
+            current_request_id(),
+        )
+
+    def reason_request(self, settings: AppSettings) -> AnswerRequest:
+        """Why: greedy, so that the same clip gets the same reason."""
+        return AnswerRequest(
+            self.source(),
+            with_sentence(self.transcript, f"[reason] {REASON_QUESTIONS[2]}"),
+            self.decode_options(settings, self.voice),
+            Sampling(**{**settings.sampling.model_dump(), "temperature": 0}),
             self.prompt_options(settings),
             current_request_id(),
         )
@@ -49,8 +66,14 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     async def emotions(
         request: Annotated[EmotionsRequest, Depends(clip_body(EmotionsRequest))],
     ) -> dict[str, Any]:
-        check_question(request.question, settings.limits)
-        return emotions_body(await service.score(request.score_request(settings)))
+        for text in (request.question, request.transcript or ""):
+            check_question(text, settings.limits)
+        scores = await service.score(request.score_request(settings))
+        note(scores)
+        body = emotions_body(scores)
+        if request.explain:
+            body["explanation"] = (await service.answer(request.reason_request(settings))).text
+        return body
 
     return router
 
@@ -64,6 +87,7 @@ def emotions_body(scores: LabelScores) -> dict[str, Any]:
             {"label": label, "probability": value} for label, value in scores.probabilities.items()
         ],
         "label_mass": scores.label_mass,
+        **({} if scores.voice is None else {"voice": asdict(scores.voice)}),
         "usage": asdict(scores.usage),
         "timings_ms": dict(scores.timings_ms),
         "provenance": dict(scores.provenance),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from serve_app.api.clip_body import from_fields
 from serve_app.api.clip_question import check_question
 from serve_app.api.legacy import ProcessVideoRequest
+from serve_app.api.request_log import note
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings
 
@@ -68,6 +69,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         question = request.question()
         check_question(question.question, settings.limits)
         answer = await service.answer(question.answer_request(settings))
+        note(answer)
         duration_s = time.perf_counter() - started
         return predict_body(answer.text, duration_s, durations.add(duration_s))
 

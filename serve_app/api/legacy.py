@@ -9,6 +9,7 @@ from pydantic import Field
 from serve_app.api.clip_body import clip_body, openapi_body
 from serve_app.api.clip_question import ClipQuestion, check_question
 from serve_app.api.request_id import current_request_id
+from serve_app.api.request_log import note
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings, SamplingSettings
 from serve_app.types import AnswerRequest, Sampling
@@ -56,6 +57,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     ) -> dict[str, Any]:
         check_question(request.question, settings.limits)
         answer = await service.answer(request.answer_request(settings))
+        note(answer)
         body: dict[str, Any] = {"response": answer.text}
         if answer.voice is not None:
             body["voice"] = asdict(answer.voice)

@@ -5,6 +5,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_api
+from serve_app.api.request_log import log_to_stderr
 from serve_app.deployments.graph import Graph
 from serve_app.deployments.rate_actor import SharedCounter
 from serve_app.settings import AppSettings
@@ -19,6 +20,7 @@ class Ingress:
     ) -> None:
         self._graph = Graph(preprocessor, generator, settings.limits)
         self._settings = settings
+        log_to_stderr()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_api(self._graph, self._settings, SharedCounter())

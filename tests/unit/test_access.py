@@ -228,3 +228,24 @@ def test_without_keys_only_this_machine_is_served(host: str, starts: bool, keys_
         return
     with pytest.raises(ConfigurationError, match=f"host is {host}, .* no API keys"):
         _check_access(host, AccessSettings())
+
+
+def test_web_pages_of_the_named_origins_may_call(service: FakeService, keys_file: Path) -> None:
+    ours, other = "https://app.example.org", "https://evil.example.org"
+    preflight = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "X-API-Key",
+    }
+    with open_client(service, keys_file=keys_file, cors_origins=(ours,)) as client:
+        allowed = client.options("/process_video", headers={"Origin": ours, **preflight})
+        assert allowed.status_code == 200
+        assert allowed.headers["Access-Control-Allow-Origin"] == ours
+        refused = client.options("/process_video", headers={"Origin": other, **preflight})
+        assert "Access-Control-Allow-Origin" not in refused.headers
+        # A page is told why it was refused, too.
+        stranger = client.post("/process_video", json=QUESTION, headers={"Origin": ours})
+        assert stranger.status_code == 401
+        assert stranger.headers["Access-Control-Allow-Origin"] == ours
+    with open_client(service) as client:
+        silent = client.post("/process_video", json=QUESTION, headers={"Origin": ours})
+        assert "Access-Control-Allow-Origin" not in silent.headers

@@ -217,6 +217,19 @@ def test_emotions_may_be_asked_about_other_labels_with_another_question(
     assert service.scored[0].options.audio_mode == "reference"
 
 
+def test_emotions_can_be_explained_and_know_the_words(
+    client: TestClient, service: FakeService
+) -> None:
+    chosen = {"transcript": "No", "explain": True, "voice": True}
+    body = client.post("/v1/emotions", json={"video_path": "/a.mp4", **chosen}).json()
+    assert body["explanation"] == "happy"
+    (scored,), (asked,) = service.scored, service.asked
+    assert scored.question.startswith("The person in video says: No.  [emotion] Please")
+    assert asked.question.startswith("The person in video says: No.  [reason] What are")
+    assert asked.sampling.temperature == 0
+    assert scored.options.voice and asked.options.voice
+
+
 @pytest.mark.parametrize("wrong", [{"labels": ["one"]}, {"temperature": 1}, {"labels": "happy"}])
 def test_emotions_refuses_what_would_mean_nothing(
     client: TestClient, service: FakeService, wrong: dict[str, Any]

@@ -15,6 +15,7 @@ from serve_app.api.errors import error_response
 from serve_app.api.openai.conversation import read_conversation
 from serve_app.api.openai.schema import ChatRequest
 from serve_app.api.request_id import current_request_id
+from serve_app.api.request_log import note, note_usage
 from serve_app.api.service import AnswerService
 from serve_app.errors import InvalidRequestError, ModelNotFoundError, ServeAppError
 from serve_app.settings import AppSettings
@@ -46,6 +47,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         head = _head(body)
         if not body.stream:
             answer = await service.answer(asked)
+            note(answer)
             return _completion(head, answer.text, answer.finish_reason, answer.usage, answer.scores)
         deltas = _deltas(service, asked)
         # The first one decides: an error before it still has a status.
@@ -158,6 +160,8 @@ async def _events(
     except ServeAppError as error:
         yield f"data: {bytes(error_response(error, request.scope).body).decode()}\n\n"
         return
+    if usage is not None:
+        note_usage(usage)
     if with_usage and usage is not None:
         yield _event({**chunk, "choices": [], "usage": _usage(usage)})
     yield DONE

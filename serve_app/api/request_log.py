@@ -1,0 +1,104 @@
+"""One JSON line for each request, when it has ended: never a question, an answer, or anything of a clip."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.api.request_id import current_request_id
+from serve_app.types import Answer, LabelScores, Usage
+
+logger = logging.getLogger("serve_app.requests")
+
+KEY_NAME = "api_key_name"  # in the scope's state
+CLIENT_LEFT = 499  # no status was sent: nginx's number for it
+
+_noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
+
+
+def log_to_stderr() -> None:
+    """Of a replica that is a file of Ray's session; in a container the log of the pod."""
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def note(result: Answer | LabelScores) -> None:
+    """Times of the stages and token counts, for the line of the request that is being answered."""
+    note_usage(result.usage)
+    _note({f"{stage}_ms": round(value, 1) for stage, value in result.timings_ms.items()})
+
+
+def note_usage(usage: Usage) -> None:
+    """Token counts alone: of a stream."""
+    _note(
+        {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
+        }
+    )
+
+
+def _note(fields: Mapping[str, Any]) -> None:
+    noted = _noted.get()
+    if noted is not None:
+        noted.update(fields)
+
+
+class RequestLog:
+    """Just inside RequestIds: it sees what every other middleware answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        noted: dict[str, Any] = {}
+        seen: dict[str, Any] = {"status": CLIENT_LEFT}
+        token = _noted.set(noted)
+
+        async def watch(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen["status"] = message["status"]
+                code = Headers(raw=message["headers"]).get("x-error-code")
+                seen.update({"error_code": code} if code else {})
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            _noted.reset(token)
+            elapsed_ms = (time.perf_counter() - started) * 1e3
+            logger.info("%s", json.dumps(_line(scope, seen, noted, elapsed_ms)))
+
+
+def _line(
+    scope: Scope, seen: Mapping[str, Any], noted: Mapping[str, Any], elapsed_ms: float
+) -> dict[str, Any]:
+    route = scope.get("route")
+    key = scope.get("state", {}).get(KEY_NAME)
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "request_id": current_request_id(),
+        "method": scope["method"],
+        # Of an unknown path nothing: it may hold anything.
+        "route": getattr(route, "path", None),
+        **({"key": key} if key else {}),
+        **seen,
+        "elapsed_ms": round(elapsed_ms, 1),
+        **noted,
+    }
