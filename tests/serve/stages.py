@@ -5,19 +5,22 @@ They fake what a stage computes, never how Serve carries it.
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 
-from serve_app.errors import ClipOverLimitError, QuestionTooLongError
+from serve_app.errors import ClipOverLimitError, EngineError, QuestionTooLongError
 from serve_app.types import (
     Answer,
+    AnswerDelta,
     Clip,
     ClipSource,
     DecodeOptions,
     LabelScores,
     PromptOptions,
     Sampling,
+    Turn,
     Usage,
 )
 
@@ -56,6 +59,7 @@ class FakeGenerator:
         sampling: Sampling,
         request_id: str,
         options: PromptOptions,
+        history: tuple[Turn, ...],
     ) -> Answer:
         if question == "fail":
             raise QuestionTooLongError("the prompt has 4000 tokens; at most 2048")
@@ -71,6 +75,25 @@ class FakeGenerator:
         pids = {"preprocessor": clip.notes[0], "generator": str(os.getpid())}
         timings = {"decode": 1.0, "queue": 0.0, "first_token": 0.0, "total": 0.0}
         return Answer("ok", [], [], "stop", Usage(0, 0, 0), timings, pids)
+
+    async def stream(
+        self,
+        clip: Clip,
+        question: str,
+        sampling: Sampling,
+        request_id: str,
+        options: PromptOptions,
+        history: tuple[Turn, ...],
+    ) -> AsyncIterator[AnswerDelta]:
+        """ "fail" raises before the first delta, "break" after it, "wait" takes a minute after it."""
+        if question == "fail":
+            raise QuestionTooLongError("the prompt has 4000 tokens; at most 2048")
+        yield AnswerDelta("o")
+        if question == "break":
+            raise EngineError("the engine failed")
+        if question == "wait":
+            await wait_a_minute(self._log, "stream")
+        yield AnswerDelta("k", "stop", Usage(1, 2, 0))
 
     async def score(
         self,

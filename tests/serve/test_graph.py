@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,13 @@ from serve_app.deployments.graph import Graph
 from serve_app.errors import (
     ClipOverLimitError,
     DeadlineExceededError,
+    EngineError,
     OverloadedError,
     QuestionTooLongError,
     ReplicaLostError,
 )
 from serve_app.settings import LimitSettings
-from serve_app.types import Answer, AnswerRequest, ClipSource
+from serve_app.types import Answer, AnswerDelta, AnswerRequest, ClipSource
 
 APP = "stages"
 
@@ -153,3 +154,43 @@ async def test_the_ingress_refuses_over_its_own_limit(stages: None, log: Path) -
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     assert (await ask(full, "good")).text == "ok"
+
+
+def stream(graph: Graph, question: str, path: str = "a clip") -> AsyncIterator[AnswerDelta]:
+    return graph.stream(AnswerRequest(ClipSource(path=path), question))
+
+
+async def test_a_stream_crosses_in_pieces(stages: None) -> None:
+    deltas = [delta async for delta in stream(graph(), "?")]
+    assert [delta.text for delta in deltas] == ["o", "k"]
+    assert deltas[-1].usage is not None
+
+
+async def test_a_streams_errors_keep_their_class(stages: None) -> None:
+    with pytest.raises(QuestionTooLongError, match="at most 2048"):
+        await anext(stream(graph(), "fail"))
+    with pytest.raises(ClipOverLimitError, match=r"61\.0 s"):
+        await anext(stream(graph(), "?", "bad clip"))
+    deltas = stream(graph(), "break")
+    assert (await anext(deltas)).text == "o"
+    with pytest.raises(EngineError):
+        await anext(deltas)
+
+
+async def test_a_stream_that_nobody_reads_is_stopped(stages: None, log: Path) -> None:
+    limited = graph(max_in_flight=1)
+    deltas = stream(limited, "wait")
+    await anext(deltas)
+    await wait_for(log, "stream started")
+    with pytest.raises(OverloadedError):
+        await anext(stream(limited, "?"))
+    await deltas.aclose()  # type: ignore[attr-defined]
+    await wait_for(log, "stream cancelled")
+    assert [delta.text async for delta in stream(limited, "?")] == ["o", "k"]
+
+
+async def test_a_stream_ends_at_its_deadline(stages: None) -> None:
+    deltas = stream(graph(request_timeout_s=1.0), "wait")
+    await anext(deltas)
+    with pytest.raises(DeadlineExceededError, match=r"within 1\.0 s"):
+        await anext(deltas)

@@ -70,6 +70,7 @@ def test_a_later_question_is_about_the_same_clip(
     client: openai.OpenAI, label_clips: dict[str, Path]
 ) -> None:
     first = about(label_clips["angry"])
+    one = client.chat.completions.create(model=MODEL, messages=first, temperature=0)
     then: Any = [
         {"role": "assistant", "content": "angry"},
         {"role": "user", "content": REASON},
@@ -77,7 +78,6 @@ def test_a_later_question_is_about_the_same_clip(
     completion = client.chat.completions.create(
         model=MODEL, messages=[*first, *then], temperature=0, max_tokens=60
     )
-    one = client.chat.completions.create(model=MODEL, messages=first, temperature=0)
     assert completion.usage is not None and one.usage is not None
     assert completion.usage.prompt_tokens > one.usage.prompt_tokens
     details = completion.usage.prompt_tokens_details
