@@ -111,7 +111,12 @@ class LimitSettings(Settings):
         default=128, gt=0, description="Requests inside one ingress replica before it answers 503."
     )
     body_timeout_s: float = Field(
-        default=10.0, gt=0, description="For the whole body of a request to arrive."
+        default=10.0, gt=0, description="For a request's body to arrive, besides the time it earns."
+    )
+    min_body_bytes_per_s: int = Field(
+        default=65_536,
+        gt=0,
+        description="A body that keeps this pace may take as long as it needs.",
     )
     max_body_bytes: int = Field(
         default=88 * MIB, gt=0, description="Of a request; 64 MiB of a clip are 86 in base64."

@@ -21,33 +21,40 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        chunks: list[bytes] = []
+        body = _Body()
         try:
             self._check_size(_declared_bytes(scope))
-            if await self._read(receive, chunks):
-                await self._app(scope, _replay(b"".join(chunks), receive), send)
+            if await self._read(receive, body):
+                await self._app(scope, _replay(body.join(), receive), send)
         except (RequestError, OverloadedError) as error:
             await error_response(error, scope)(scope, receive, send)
         finally:
-            self._num_buffered_bytes -= sum(map(len, chunks))
+            self._num_buffered_bytes -= body.num_bytes
 
-    async def _read(self, receive: Receive, chunks: list[bytes]) -> bool:
-        """Into `chunks`. False: the client left before all of it was sent."""
-        timeout_s = self._limits.body_timeout_s
+    async def _read(self, receive: Receive, body: "_Body") -> bool:
+        """Into `body`. False: the client left before all of it was sent."""
+        limits, started = self._limits, asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(limits.body_timeout_s) as timeout:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return False
-                    chunks.append(message.get("body", b""))
-                    self._num_buffered_bytes += len(chunks[-1])
-                    self._check_size(sum(map(len, chunks)))
+                    chunk = message.get("body", b"")
+                    body.add(chunk)
+                    self._num_buffered_bytes += len(chunk)
+                    self._check_size(body.num_bytes)
                     self._check_buffer()
                     if not message.get("more_body", False):
                         return True
+                    # What has come earns time for more: a large clip may take long, a trickle may not.
+                    earned_s = body.num_bytes / limits.min_body_bytes_per_s
+                    timeout.reschedule(started + limits.body_timeout_s + earned_s)
         except TimeoutError:
-            raise BodyTooSlowError(f"the body took longer than {timeout_s} s, the limit") from None
+            raise BodyTooSlowError(
+                f"{body.num_bytes} bytes of the body came in {limits.body_timeout_s} s and the time they "
+                f"earned; expected {limits.min_body_bytes_per_s} bytes/s"
+            ) from None
 
     def _check_size(self, num_bytes: int) -> None:
         limit = self._limits.max_body_bytes
@@ -60,6 +67,23 @@ class BodyLimit:
         limit = self._limits.max_buffered_bytes
         if self._num_buffered_bytes > limit:
             raise OverloadedError(f"requests with {limit} bytes in all are in progress already")
+
+
+class _Body:
+    """Chunks as they arrive; their number stays known once they are one."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self.num_bytes = 0
+
+    def add(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self.num_bytes += len(chunk)
+
+    def join(self) -> bytes:
+        whole = b"".join(self._chunks)
+        self._chunks.clear()
+        return whole
 
 
 def _declared_bytes(scope: Scope) -> int:

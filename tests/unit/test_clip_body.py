@@ -1,10 +1,11 @@
 """The forms a request with a clip may have, over a fake service: what reaches it, and what is refused."""
 
+import asyncio
 import base64
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,6 @@ def test_an_upload_touches_no_disk(
 
 
 async def test_bodies_that_fill_the_buffer_together_are_refused(service: FakeService) -> None:
-    import asyncio
-
     limits = LimitSettings(max_body_bytes=20_000_000, max_buffered_bytes=12_000_000)
     gate = asyncio.Event()
     answer = service.answer
@@ -152,3 +151,24 @@ async def test_bodies_that_fill_the_buffer_together_are_refused(service: FakeSer
         gate.set()
         assert [(await task).status_code for task in held] == [200, 200]
         assert (await post()).status_code == 200  # what they held was given back
+
+
+@pytest.mark.parametrize(("pace", "status"), [(20_000, 200), (200, 408)])
+async def test_a_slow_body_may_take_its_time_and_a_trickle_may_not(
+    service: FakeService, pace: int, status: int
+) -> None:
+    """Half a second in all, of which 0.2 s are free and 1000 bytes earn 0.1 s."""
+    limits = LimitSettings(body_timeout_s=0.2, min_body_bytes_per_s=10_000)
+    api = create_api(service, AppSettings(model=Path("/m"), limits=limits))
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"x" * (pace // 20)
+            await asyncio.sleep(0.05)
+
+    transport = httpx.ASGITransport(app=api)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        response = await http.post(
+            "/process_video?question=x", content=body(), headers={"Content-Type": "video/mp4"}
+        )
+    assert response.status_code == status, response.text
