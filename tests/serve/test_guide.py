@@ -70,7 +70,7 @@ def test_its_error_handling_meets_true_statuses(server_url: str, clip: Path) -> 
     set_up = request.split("response = requests.post")[0]
     answered = run_python(mended(set_up + handler, server_url, clip))
     assert answered.startswith("Result: The ")
-    missing = run_python(mended(set_up + handler, server_url, clip.with_name("none.mp4")))
+    missing = run_python(mended(set_up + handler, server_url, clip.with_name("absent.mp4")))
     assert missing.startswith("Request failed: 404 Client Error")
 
 
@@ -88,8 +88,11 @@ def test_its_fastapi_server_runs_over_ours(server_url: str, clip: Path) -> None:
         "sys.modules['app_EmotionLlamaClient'] = module\n"
     )
     ask = (
-        "\nfrom fastapi.testclient import TestClient\n"
+        f"server = {server!r}\n"
+        "namespace = {'__name__': 'api_server'}\n"  # not __main__: it would listen, on every address
+        "exec(server, namespace)\n"
+        "from fastapi.testclient import TestClient\n"
         f"body = {{'video_path': '{clip}', 'question': '[emotion] What?'}}\n"
-        "print(TestClient(app).post('/process_video', json=body).json())\n"
+        "print(TestClient(namespace['app']).post('/process_video', json=body).json())\n"
     )
-    assert run_python(module + server + ask).strip() == "{'response': 'angry'}"
+    assert run_python(module + ask).strip() == "{'response': 'angry'}"
