@@ -5,6 +5,7 @@ import hmac
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 ENVIRONMENT = "EMOTION_LLAMA_API_KEYS"  # the same JSON as in the file
 CHECK_EVERY_S = 1.0
+RATE = re.compile(r"[1-9]\d{0,8} ?(/|per) ?(second|minute|hour|day)")
 
 
 class ApiKey(BaseModel):
@@ -49,10 +51,9 @@ class ApiKey(BaseModel):
 
 def parse_rate(text: str) -> RateLimitItem:
     """Raises ValueError: not of the form N/second, N/minute, N/hour or N/day."""
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is no rate; write 10/minute") from error
+    if not RATE.fullmatch(text):
+        raise ValueError(f"{text!r} is no rate; write 10/minute")
+    return parse(text)
 
 
 class KeyStore:

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -90,7 +91,7 @@ class Engine:
             timings_ms=_engine_timings_ms(output.metrics, total_ms) | {"decode": clip.decode_ms},
             provenance=self._provenance(clip, options),
             voice=clip.voice,
-            scores=_token_scores(completion),
+            scores=_token_scores(completion, sampling.num_logprobs),
         )
 
     async def stream(
@@ -101,7 +102,7 @@ class Engine:
         request_id: str | None = None,
         options: PromptOptions = DEFAULT_PROMPT,
         history: Sequence[Turn] = (),
-    ) -> AsyncIterator[AnswerDelta]:
+    ) -> AsyncGenerator[AnswerDelta, None]:
         """The answer as it grows: its text is that of `answer` with the default parity.
 
         Raises:
@@ -116,22 +117,25 @@ class Engine:
         name = _engine_id(request_id)
         trim, num_tokens = StreamTrim(), 0
         for attempt in (name, f"{name}-again"):
-            async for output in self._outputs(prompt, params, attempt):
-                completion = output.outputs[0]
-                if completion.finish_reason == "error":
-                    break  # as in _run: the engine had lost the clip; nothing was said yet
-                num_tokens += len(completion.token_ids)
-                usage = Usage(
-                    len(output.prompt_token_ids), num_tokens, output.num_cached_tokens or 0
-                )
-                yield AnswerDelta(
-                    text=trim(completion.text),
-                    finish_reason=completion.finish_reason,
-                    usage=usage if completion.finish_reason else None,
-                    scores=_token_scores(completion),
-                )
-            else:
-                return
+            async with aclosing(self._outputs(prompt, params, attempt)) as outputs:
+                async for output in outputs:
+                    completion = output.outputs[0]
+                    if completion.finish_reason == "error":
+                        break  # as in _run: the engine had lost the clip
+                    num_tokens += len(completion.token_ids)
+                    usage = Usage(
+                        len(output.prompt_token_ids), num_tokens, output.num_cached_tokens or 0
+                    )
+                    yield AnswerDelta(
+                        text=trim(completion.text),
+                        finish_reason=completion.finish_reason,
+                        usage=usage if completion.finish_reason else None,
+                        scores=_token_scores(completion, sampling.num_logprobs),
+                    )
+                else:
+                    return
+            if num_tokens:
+                break  # what was said cannot be said again
         raise EngineError("the engine reported an error for this request twice")
 
     async def score(
@@ -266,7 +270,7 @@ class Engine:
 
     async def _outputs(
         self, prompt: dict[str, Any], params: Any, request_id: str
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """vLLM's outputs of one request, and its errors as ours."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError
@@ -332,13 +336,14 @@ def _engine_id(request_id: str | None) -> str:
     return f"{request_id or 'request'}-{uuid.uuid4().hex[:12]}"
 
 
-def _token_scores(completion: Any) -> tuple[TokenScore, ...]:
-    """Of each token, where they were asked for."""
-    if not completion.logprobs:
+def _token_scores(completion: Any, num_logprobs: int | None) -> tuple[TokenScore, ...]:
+    """Of each token, where they were asked for, with the most probable ones in its place."""
+    if num_logprobs is None or not completion.logprobs:
         return ()
     scores = []
-    for token_id, candidates in zip(completion.token_ids, completion.logprobs, strict=True):
-        ranked = sorted(candidates.values(), key=lambda each: -each.logprob)
+    for token_id, candidates in zip(completion.token_ids, completion.logprobs, strict=False):
+        # vLLM adds the token that was drawn, wherever it ranks.
+        ranked = sorted(candidates.values(), key=lambda each: -each.logprob)[:num_logprobs]
         top = tuple((each.decoded_token or "", each.logprob) for each in ranked)
         chosen = candidates[token_id]
         scores.append(TokenScore(chosen.decoded_token or "", chosen.logprob, top))

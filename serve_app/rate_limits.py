@@ -1,5 +1,6 @@
 """Requests per key or address and time: counted in one place, so that all replicas share a limit."""
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,6 +45,6 @@ class MemoryCounter:
             limit=item.amount,
             remaining=stats.remaining,
             window_s=item.get_expiry(),
-            reset_s=max(0, round(stats.reset_time - time.time())),
+            reset_s=max(0, math.ceil(stats.reset_time - time.time())),
             rate=str(item),
         )

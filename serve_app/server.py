@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from serve_app.api_keys import KeyStore
+from serve_app.api_keys import ENVIRONMENT, KeyStore
 from serve_app.checkpoint import (
     compare_with_manifest,
     hash_files,
@@ -45,6 +45,10 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
     settings = app_settings(config)
     _check_model(settings.model)
     _check_access(host, settings.access)
+    if address is not None and os.environ.get(ENVIRONMENT):
+        raise ConfigurationError(
+            f"keys in {ENVIRONMENT} do not reach a running cluster; use access.keys_file"
+        )
     _check_port(host, port)
     _prepare_environment()
     import ray

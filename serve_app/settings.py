@@ -144,7 +144,7 @@ class AccessSettings(Settings):
     )
     rate: str | None = Field(
         default=None,
-        pattern=r"^\d+ ?(/|per) ?(second|minute|hour|day)$",
+        pattern=r"^[1-9]\d{0,8} ?(/|per) ?(second|minute|hour|day)$",
         description='Per key, or per address without keys, such as "10/minute"; None: no limit.',
     )
 

@@ -4,6 +4,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.errors import error_response
+from serve_app.api.paths import route_path
 from serve_app.api.request_log import KEY_NAME
 from serve_app.api_keys import ApiKey, KeyStore
 from serve_app.errors import RateLimitedError, UnauthorizedError
@@ -26,12 +27,16 @@ class Access:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if route_path(scope) in OPEN_PATHS and scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, _without_body(receive), send)
             return
         key = None
         if not self._keys.is_open:
-            key = self._keys.find(presented_key(Headers(scope=scope)))
+            found = map(self._keys.find, presented_keys(Headers(scope=scope)))
+            key = next(filter(None, found), None)
             if key is None:
                 error = UnauthorizedError("send a valid key as X-API-Key or Authorization: Bearer")
                 await error_response(error, scope)(scope, receive, send)
@@ -50,12 +55,22 @@ class Access:
         await self._app(scope, receive, send)
 
 
-def presented_key(headers: Headers) -> str:
-    """Of either header; an empty text where there is none."""
+def presented_keys(headers: Headers) -> list[str]:
+    """Of both headers: some clients fill in one of them themselves."""
     authorization = headers.get("authorization", "")
-    if authorization.lower().startswith(BEARER):
-        return authorization[len(BEARER) :].strip()
-    return headers.get("x-api-key", "")
+    is_bearer = authorization.lower().startswith(BEARER)
+    bearer = [authorization[len(BEARER) :].strip()] if is_bearer else []
+    return [*bearer, headers.get("x-api-key", "")]
+
+
+def _without_body(receive: Receive) -> Receive:
+    """Nothing of a stranger's is read, not even what comes with a probe."""
+    unread = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def empty() -> Message:
+        return unread.pop() if unread else await receive()
+
+    return empty
 
 
 def _who(key: ApiKey | None, scope: Scope) -> str:

@@ -11,7 +11,7 @@ from serve_app import __version__
 from serve_app.api import emotions, gradio, legacy, operations
 from serve_app.api.access import Access
 from serve_app.api.body_limit import BodyLimit
-from serve_app.api.errors import add_error_handlers
+from serve_app.api.errors import UnexpectedErrors, add_error_handlers
 from serve_app.api.openai import chat
 from serve_app.api.request_id import RequestIds
 from serve_app.api.request_log import RequestLog
@@ -25,12 +25,16 @@ EXPOSED_HEADERS = ("X-Request-Id", "X-Error-Code", "Retry-After", "RateLimit", "
 
 
 def create_api(
-    service: AnswerService, settings: AppSettings, counter: RateCounter | None = None
+    service: AnswerService,
+    settings: AppSettings,
+    counter: RateCounter | None = None,
+    adds_request_id: bool = True,
 ) -> FastAPI:
     """The application over one service. Its start-up begins the warm-up without waiting for it.
 
     Args:
         counter: of requests, shared by all replicas; None counts here.
+        adds_request_id: to responses; Serve does so itself.
 
     Raises:
         ConfigurationError: the keys cannot be read.
@@ -57,6 +61,7 @@ def create_api(
         counter=counter or MemoryCounter(),
         settings=settings.access,
     )
+    api.add_middleware(UnexpectedErrors)
     if settings.access.cors_origins:
         api.add_middleware(
             CORSMiddleware,
@@ -66,5 +71,5 @@ def create_api(
             expose_headers=EXPOSED_HEADERS,
         )
     api.add_middleware(RequestLog)
-    api.add_middleware(RequestIds)
+    api.add_middleware(RequestIds, adds_header=adds_request_id)
     return api

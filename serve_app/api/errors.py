@@ -16,10 +16,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.gradio import PATHS
 from serve_app.api.in_band import in_band_body
+from serve_app.api.paths import route_path
 from serve_app.api.request_id import current_request_id
 from serve_app.errors import (
     InvalidRequestError,
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER_S = 1
 PROBLEM = "application/problem+json"
 OPENAI_PREFIX = "/v1/"
+GRADIO_FIELDS = ("type", "loc", "msg")
 OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -55,7 +57,7 @@ def error_response(error: ServeAppError, scope: Scope) -> JSONResponse:
 
 def _status(error: ServeAppError, scope: Scope) -> int:
     """OpenAI's API calls a wrong field 400."""
-    is_openai = scope["path"].startswith(OPENAI_PREFIX)
+    is_openai = route_path(scope).startswith(OPENAI_PREFIX)
     return 400 if is_openai and isinstance(error, InvalidRequestError) else error.status
 
 
@@ -72,15 +74,8 @@ def _render(
             "code": code,
         }
         return JSONResponse(problem, status, headers, media_type=PROBLEM)
-    if scope["path"].startswith(OPENAI_PREFIX):
-        fallback = "invalid_request_error" if status < 500 else "server_error"
-        error = {
-            "message": f"{title}: {message}",
-            "type": OPENAI_TYPES.get(status, fallback),
-            "param": None,
-            "code": code,
-        }
-        return JSONResponse({"error": error}, status, headers)
+    if route_path(scope).startswith(OPENAI_PREFIX):
+        return JSONResponse(_openai_object(title, status, message, code), status, headers)
     # These two bodies are the original guide's, to the letter.
     if code == UnauthorizedError.code:
         return JSONResponse({"error": title}, status, headers)
@@ -89,40 +84,74 @@ def _render(
     return JSONResponse({"error": title, "code": status, "details": message}, status, headers)
 
 
+def openai_error(error: ServeAppError) -> dict[str, Any]:
+    """OpenAI's object, as an event of a stream."""
+    return _openai_object(error.title, error.status, error.message, error.code)
+
+
+def _openai_object(title: str, status: int, message: str, code: str) -> dict[str, Any]:
+    fallback = "invalid_request_error" if status < 500 else "server_error"
+    kind = OPENAI_TYPES.get(status, fallback)
+    error = {"message": f"{title}: {message}", "type": kind, "param": None, "code": code}
+    return {"error": error}
+
+
+def unexpected(error: Exception) -> ServeAppError:
+    """Anything unexpected is ours: the traceback goes to the log, never to the client."""
+    logger.error("unexpected error in request %s", current_request_id(), exc_info=error)
+    return ServeAppError("unexpected error; the server's log has it under the request id")
+
+
+class UnexpectedErrors:
+    """Inside whatever adds headers and writes the log, which FastAPI's own handler of bugs is not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            if has_started or scope["type"] != "http":
+                raise
+            await error_response(unexpected(error), scope)(scope, receive, send)
+
+
 def add_error_handlers(api: FastAPI, settings: AppSettings) -> None:
     """Routes contain no `try`: every error ends here."""
 
     @api.exception_handler(ServeAppError)
     async def _expected(request: Request, error: ServeAppError) -> JSONResponse:
         if settings.legacy_errors == "in_band":
-            body = in_band_body(error, request.url.path)
+            body = in_band_body(error, route_path(request.scope))
             if body is not None:
                 return JSONResponse(body, headers={"X-Error-Code": error.code})
         return error_response(error, request.scope)
 
     @api.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        if request.url.path in PATHS:
-            # Gradio's own form for a malformed body.
-            return JSONResponse({"detail": jsonable_encoder(error.errors())}, 422)
-        problems = InvalidRequestError(describe_problems(error.errors()))
-        return error_response(problems, request.scope)
+        if route_path(request.scope) in PATHS:
+            # Gradio's own form for a malformed body, but for what was sent, which it repeats.
+            problems = [{name: each[name] for name in GRADIO_FIELDS} for each in error.errors()]
+            return JSONResponse({"detail": jsonable_encoder(problems)}, 422)
+        invalid = InvalidRequestError(describe_problems(error.errors()))
+        return error_response(invalid, request.scope)
 
     @api.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         headers = {"X-Error-Code": f"http_{error.status_code}", **(error.headers or {})}
-        if request.url.path in PATHS:
+        if route_path(request.scope) in PATHS:
             return JSONResponse({"detail": error.detail}, error.status_code, headers)
         title = HTTPStatus(error.status_code).phrase
         code = headers["X-Error-Code"]
         return _render(request.scope, title, error.status_code, error.detail, code, headers)
-
-    @api.exception_handler(Exception)
-    async def _bug(request: Request, error: Exception) -> JSONResponse:
-        # Anything unexpected is ours: the traceback goes to the log, never to the client.
-        logger.error("unexpected error in request %s", current_request_id(), exc_info=error)
-        unexpected = ServeAppError("unexpected error; the server's log has it under the request id")
-        return error_response(unexpected, request.scope)
 
 
 def describe_problems(problems: Iterable[Any]) -> str:

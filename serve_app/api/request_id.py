@@ -21,8 +21,10 @@ def current_request_id() -> str:
 class RequestIds:
     """The outermost middleware: also what is refused by the others has an id."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, adds_header: bool = True) -> None:
+        """`adds_header` is False where whoever is in front adds it, as Serve does."""
         self._app = app
+        self._adds_header = adds_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -33,7 +35,7 @@ class RequestIds:
         token = _current.set(request_id)
 
         async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and self._adds_header:
                 MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 

@@ -50,6 +50,11 @@ def note_usage(usage: Usage) -> None:
     )
 
 
+def note_error(code: str) -> None:
+    """Of a stream that broke after its status was sent."""
+    _note({"error_code": code})
+
+
 def _note(fields: Mapping[str, Any]) -> None:
     noted = _noted.get()
     if noted is not None:

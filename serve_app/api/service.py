@@ -1,6 +1,6 @@
 """What the routes need from whatever answers behind them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from serve_app.types import Answer, AnswerDelta, AnswerRequest, LabelScores, ScoreRequest
@@ -19,8 +19,8 @@ class AnswerService(Protocol):
     async def answer(self, request: AnswerRequest) -> Answer:
         """Raises a `ServeAppError`; cancelling the caller cancels every stage."""
 
-    def stream(self, request: AnswerRequest) -> AsyncIterator[AnswerDelta]:
-        """The same as it grows."""
+    def stream(self, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
+        """The same as it grows. Closing it stops every stage."""
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         """The same of each label's probability."""

@@ -1,6 +1,7 @@
 """Generator: a Clip and a question into an Answer, on one vLLM engine per replica."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 from serve_app.check import open_checkpoint
@@ -46,9 +47,10 @@ class Generator:
         history: tuple[Turn, ...] = (),
     ) -> AsyncIterator[AnswerDelta]:
         """See Engine.stream. Cancelling the request aborts it in the engine."""
-        deltas = self._engine.stream(clip, question, sampling, request_id, options, history)
-        async for delta in deltas:
-            yield delta
+        asked = (clip, question, sampling, request_id, options, history)
+        async with aclosing(self._engine.stream(*asked)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     async def score(
         self,

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -76,25 +76,29 @@ class Graph:
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return replace(scores, timings_ms={**scores.timings_ms, "total": elapsed_ms})
 
-    async def stream(self, request: AnswerRequest) -> AsyncIterator[AnswerDelta]:
+    async def stream(self, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
         """See AnswerService. The deadline is that of the whole answer. Raises what `answer` raises."""
         self._admit()
         clip = deltas = None
         is_done = False
+        deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s
         try:
-            async with asyncio.timeout(self._limits.request_timeout_s):
-                clip, generator = self._decode(request.source, request.options)
-                deltas = generator.options(stream=True).stream.remote(
-                    clip,
-                    request.question,
-                    request.sampling,
-                    request.request_id,
-                    request.prompt,
-                    request.history,
-                )
-                async for delta in deltas:
+            clip, generator = self._decode(request.source, request.options)
+            deltas = generator.options(stream=True).stream.remote(
+                clip,
+                request.question,
+                request.sampling,
+                request.request_id,
+                request.prompt,
+                request.history,
+            )
+            while not is_done:
+                # Not around the yield: the next delta may be asked for by another task.
+                async with asyncio.timeout_at(deadline):
+                    delta = await anext(deltas, None)
+                is_done = delta is None
+                if delta is not None:
                     yield delta
-            is_done = True
         except TimeoutError:
             raise self._too_late() from None
         except (asyncio.CancelledError, GeneratorExit):

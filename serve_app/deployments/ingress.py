@@ -23,4 +23,4 @@ class Ingress:
         log_to_stderr()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_api(self._graph, self._settings, SharedCounter())
+        return create_api(self._graph, self._settings, SharedCounter(), adds_request_id=False)

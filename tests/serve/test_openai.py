@@ -110,7 +110,7 @@ def test_logprobs_are_the_models(client: openai.OpenAI, label_clips: dict[str, P
     first = logprobs.content[0]
     assert first.token.strip("▁ ") == "doubt"
     assert math.exp(first.logprob) > 0.5
-    assert len(first.top_logprobs) >= 9
+    assert len(first.top_logprobs) == 9
 
 
 def test_a_stop_text_ends_the_answer(client: openai.OpenAI, label_clips: dict[str, Path]) -> None:
@@ -131,6 +131,14 @@ def test_errors_are_the_clients_exceptions(client: openai.OpenAI, clips_root: Pa
         )
     with pytest.raises(openai.PermissionDeniedError):
         client.chat.completions.create(model=MODEL, messages=about(Path("/etc/passwd")))
+
+
+def test_every_response_has_one_request_id(server_url: str) -> None:
+    sent: list[dict[str, str]] = [{}, {"X-Request-Id": "mine"}]
+    for headers in sent:
+        response = httpx.get(f"{server_url}/healthz", headers=headers)
+        (request_id,) = response.headers.get_list("X-Request-Id")
+        assert request_id == headers.get("X-Request-Id", request_id)
 
 
 def test_uploads_and_gradios_route_answer_as_the_path_does(

@@ -58,6 +58,10 @@ def client(service: FakeService, keys_file: Path) -> Iterator[TestClient]:
         {"X-API-Key": KEY},
         {"Authorization": f"Bearer {KEY}"},
         {"Authorization": f"bearer  {KEY} "},
+        {
+            "Authorization": "Bearer none",
+            "X-API-Key": KEY,
+        },  # OpenAI's client always sends the first
     ],
 )
 def test_a_key_opens_by_either_header(client: TestClient, headers: dict[str, str]) -> None:
@@ -76,7 +80,7 @@ def test_a_key_opens_by_either_header(client: TestClient, headers: dict[str, str
         {"Authorization": KEY},
         {"Authorization": f"Basic {KEY}"},
         {"Authorization": "Bearer"},
-        {"Authorization": "Bearer wrong", "X-API-Key": KEY},
+        {"Authorization": "Bearer wrong", "X-API-Key": "wrong"},
         {b"X-API-Key": b"\xff\xfe"},
     ],
 )
@@ -100,15 +104,37 @@ def test_probes_need_no_key_and_documents_do(client: TestClient) -> None:
     assert client.get("/openapi.json").status_code == 401
 
 
-def test_a_refused_body_is_not_read(client: TestClient) -> None:
-    """A stranger's upload costs nothing."""
-
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/process_video", 401),
+        ("OPTIONS", "/process_video", 401),
+        ("POST", "/healthz", 401),
+        ("GET", "/healthz", 200),  # not even what comes with a probe
+    ],
+)
+def test_a_strangers_body_is_not_read(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
     def body() -> Iterator[bytes]:
         yield b"x"
         raise AssertionError("the body was read")
 
-    response = client.post("/process_video", content=body())
-    assert response.status_code == 401
+    assert client.request(method, path, content=body()).status_code == status
+
+
+def test_under_a_prefix_probes_need_no_key_and_errors_keep_their_form(
+    service: FakeService, keys_file: Path
+) -> None:
+    settings = AppSettings(model=Path("/m"), access=AccessSettings(keys_file=keys_file))
+    api = create_api(service, settings)
+    with TestClient(api, raise_server_exceptions=False, root_path="/pre") as client:
+        assert client.get("/pre/healthz").status_code == 200
+        assert client.post("/pre/v1/emotions", json={}).json()["error"]["code"] == "invalid_api_key"
+        headers = {"X-API-Key": KEY}
+        assert client.post("/pre/v1/emotions", json={}, headers=headers).status_code == 400
+        malformed = client.post("/pre/api/predict", json={}, headers=headers)
+        assert malformed.json()["detail"][0]["type"] == "missing"
 
 
 def test_keys_change_while_the_server_runs(

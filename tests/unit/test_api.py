@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class FakeService:
             raise self.error
         return Answer("happy", [5], [1, 5], "stop", Usage(2, 1, 0), {"total": 1.0})
 
-    async def stream(self, request: AnswerRequest) -> AsyncIterator[AnswerDelta]:
+    async def stream(self, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
         self.asked.append(request)
         for text in self.deltas:
             yield AnswerDelta(text)
@@ -162,9 +162,12 @@ def test_a_full_server_says_when_to_come_back(client: TestClient, service: FakeS
 
 def test_a_bug_is_a_500_without_its_text(client: TestClient, service: FakeService) -> None:
     service.error = RuntimeError("secret path /home/x")
-    response = client.post("/process_video", json=QUESTION)
-    assert response.status_code == 500
-    assert "secret" not in response.text
+    for path in ("/process_video", "/v1/emotions"):
+        body = QUESTION if path == "/process_video" else {"video_path": "/a.mp4"}
+        response = client.post(path, json=body, headers={"X-Request-Id": "r1"})
+        assert response.status_code == 500
+        assert "secret" not in response.text
+        assert response.headers["X-Request-Id"] == "r1"
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["by its header", "while it arrives"])

@@ -80,6 +80,8 @@ def test_gradios_other_fields_and_further_inputs_are_ignored(
         (b"{", "json_invalid", None),
         (b'{"data": ["/clips/a.mp4"]}', "string_type", ["body", "data", "question"]),
         (b'{"data": [1, "What?"]}', "string_type", ["body", "data", "video_path"]),
+        (b'{"data": NaN}', "list_type", ["body", "data"]),
+        (b'{"data": ["/a.mp4", "\\ud800"]}', "value_error", ["body", "data", "question"]),
     ],
 )
 def test_a_malformed_body_is_gradios_422(

@@ -1,5 +1,6 @@
 """Chat completions over a fake service, asked by OpenAI's own client: what reaches it and what comes back."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ async def test_the_official_client_streams(
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens == 2
+    assert all(chunk.usage is None for chunk in chunks[:-1])
     assert len({chunk.id for chunk in chunks}) == 1
 
 
@@ -106,6 +108,23 @@ def test_an_error_in_the_middle_is_the_last_event(client: TestClient, service: F
     events = ask(client, stream=True).text.strip().split("\n\n")
     assert '"code":"engine_error"' in events[-1].replace(" ", "")
     assert "[DONE]" not in events[-1]
+
+
+def test_half_a_character_in_a_url_is_a_400(client: TestClient) -> None:
+    text = json.dumps({"model": MODEL, "messages": about("/\ud800")})
+    headers = {"Content-Type": "application/json"}
+    response = client.post("/v1/chat/completions", content=text, headers=headers)
+    assert response.status_code == 400
+    assert "not valid Unicode" in response.json()["error"]["message"]
+
+
+def test_a_bug_in_the_middle_is_an_event_without_its_text(
+    client: TestClient, service: FakeService
+) -> None:
+    service.error = ZeroDivisionError("secret")
+    events = ask(client, stream=True).text.strip().split("\n\n")
+    assert '"internal_error"' in events[-1]
+    assert "secret" not in events[-1]
 
 
 def test_a_chat_of_several_turns(client: TestClient, service: FakeService) -> None:
@@ -171,6 +190,26 @@ def test_a_clip_comes_in_many_forms(
         (
             {"messages": [{"role": "user", "content": [{**CLIP, "video_url": "file://host/a"}]}]},
             "another host",
+        ),
+        ({"messages": about("clips/a.mp4")}, "nor an absolute path"),
+        ({"messages": about("file://[")}, "is no URL"),
+        ({"frame": -1}, "frame"),
+        (
+            {
+                "messages": [
+                    *ASKED,
+                    {"role": "assistant", "content": "x" * 20_000},
+                    {"role": "user", "content": "?"},
+                ]
+            },
+            "characters; the limit is 20000",
+        ),
+        (
+            {
+                "structured_outputs": {"json": {"type": "object"}},
+                "response_format": {"type": "text"},
+            },
+            "one of the two",
         ),
     ],
 )

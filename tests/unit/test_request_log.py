@@ -72,7 +72,10 @@ def test_a_refusal_leaves_its_code(client: TestClient, service: FakeService, lin
     client.post("/process_video", json=BODY)
     client.post("/process_video", json=BODY, headers={"X-API-Key": "wrong"})
     client.post("/private/place", json=BODY)
-    missing, stranger, unknown = lines()
+    service.error = RuntimeError("about something else")
+    client.post("/process_video", json=BODY)
+    missing, stranger, unknown, bug = lines()
+    assert (bug["status"], bug["error_code"], bug["request_id"]) == (500, "internal_error", "r1")
     assert (missing["status"], missing["error_code"]) == (404, "clip_not_found")
     assert (stranger["status"], stranger["error_code"]) == (401, "invalid_api_key")
     assert "key" not in stranger

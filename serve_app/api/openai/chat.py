@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
 from serve_app.api.clip_question import check_question
-from serve_app.api.errors import error_response
+from serve_app.api.errors import openai_error, unexpected
 from serve_app.api.openai.conversation import read_conversation
 from serve_app.api.openai.schema import ChatRequest
 from serve_app.api.request_id import current_request_id
-from serve_app.api.request_log import note, note_usage
+from serve_app.api.request_log import note, note_error, note_usage
 from serve_app.api.service import AnswerService
 from serve_app.errors import InvalidRequestError, ModelNotFoundError, ServeAppError
 from serve_app.settings import AppSettings
@@ -38,7 +38,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     started = int(time.time())
 
     @router.post("/v1/chat/completions", response_model=None)
-    async def chat_completions(body: ChatRequest, request: Request) -> dict[str, Any] | Response:
+    async def chat_completions(body: ChatRequest) -> dict[str, Any] | Response:
         if body.model != settings.model_name:
             raise ModelNotFoundError(
                 f"model {body.model!r}; this server has {settings.model_name!r}"
@@ -52,7 +52,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         deltas = _deltas(service, asked)
         # The first one decides: an error before it still has a status.
         first = await anext(deltas)
-        events = _events(first, deltas, head, body, request)
+        events = _events(first, deltas, head, body)
         return StreamingResponse(events, media_type="text/event-stream")
 
     @router.get("/v1/models")
@@ -72,8 +72,8 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
 def answer_request(body: ChatRequest, settings: AppSettings) -> AnswerRequest:
     """Raises InvalidRequestError: the messages, or two fields that contradict each other."""
     conversation = read_conversation(body.messages)
-    for text in (conversation.question, *(turn.question for turn in conversation.history)):
-        check_question(text, settings.limits)
+    history = "".join(turn.question + turn.answer for turn in conversation.history)
+    check_question(conversation.question + history, settings.limits)
     if body.max_tokens and body.max_completion_tokens:
         raise InvalidRequestError("max_tokens and max_completion_tokens: one of the two")
     if body.top_logprobs is not None and not body.logprobs:
@@ -118,6 +118,8 @@ def _constraint(body: ChatRequest) -> dict[str, Any] | None:
     if body.structured_outputs:
         dumped = body.structured_outputs.model_dump(by_alias=True, exclude_none=True)
         given |= dumped
+    if body.structured_outputs and body.response_format:
+        raise InvalidRequestError("structured_outputs and response_format: one of the two")
     if body.response_format and body.response_format.type == "json_schema":
         if body.response_format.json_schema is None:
             raise InvalidRequestError("response_format.json_schema is missing")
@@ -127,38 +129,42 @@ def _constraint(body: ChatRequest) -> dict[str, Any] | None:
     return given or None
 
 
-async def _deltas(service: AnswerService, asked: AnswerRequest) -> AsyncIterator[AnswerDelta]:
+async def _deltas(
+    service: AnswerService, asked: AnswerRequest
+) -> AsyncGenerator[AnswerDelta, None]:
     if asked.prompt.parity == "reference":
         # The original's text is only known when the whole answer is.
         answer = await service.answer(asked)
         yield AnswerDelta(answer.text, answer.finish_reason, answer.usage, answer.scores)
         return
-    async for delta in service.stream(asked):
-        yield delta
+    async with aclosing(service.stream(asked)) as deltas:
+        async for delta in deltas:
+            yield delta
 
 
 async def _events(
     first: AnswerDelta,
-    deltas: AsyncIterator[AnswerDelta],
+    deltas: AsyncGenerator[AnswerDelta, None],
     head: dict[str, Any],
     body: ChatRequest,
-    request: Request,
 ) -> AsyncIterator[str]:
     """Server-sent events; an error after the first is one of them, and the last."""
-    chunk = {**head, "object": "chat.completion.chunk"}
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
+    chunk = {**head, "object": "chat.completion.chunk", **({"usage": None} if with_usage else {})}
     usage = None
     yield _event({**chunk, "choices": [_choice({"role": "assistant", "content": ""})]})
     try:
-        async with aclosing(_from_first(first, deltas)) as all_deltas:
-            async for delta in all_deltas:
+        async with aclosing(deltas):
+            async for delta in _from_first(first, deltas):
                 usage = delta.usage or usage
                 content = {"content": delta.text} if delta.text else {}
                 if content or delta.finish_reason or delta.scores:
                     choice = _choice(content, delta.finish_reason, delta.scores)
                     yield _event({**chunk, "choices": [choice]})
-    except ServeAppError as error:
-        yield f"data: {bytes(error_response(error, request.scope).body).decode()}\n\n"
+    except Exception as error:
+        known = error if isinstance(error, ServeAppError) else unexpected(error)
+        note_error(known.code)
+        yield _event(openai_error(known))
         return
     if usage is not None:
         note_usage(usage)

@@ -101,7 +101,10 @@ def _from_url(url: str) -> ClipSource:
     if DATA_URL.match(url):
         return ClipSource(data=decode_data_url(url))
     if url.startswith("file:"):
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise InvalidRequestError(f"{url[:80]!r} is no URL: {error}") from error
         if parts.netloc not in ("", "localhost"):
             raise InvalidRequestError(f"{url[:80]!r} names another host")
         url = unquote(parts.path)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve_app.api.clip_question import UnicodeText
+from serve_app.api.clip_question import FrameTime, UnicodeText
 
 
 class _Body(BaseModel):
@@ -17,7 +17,7 @@ class _Body(BaseModel):
 class MediaUrl(_Body):
     """An absolute path, a file: URL, or a data: URL in base64."""
 
-    url: str
+    url: UnicodeText
     detail: Literal["auto", "low", "high"] | None = None  # of an image: there is one size
 
 
@@ -35,19 +35,19 @@ class TextPart(_Body):
 
 class VideoPart(_Body):
     type: Literal["video_url"]
-    video_url: MediaUrl | str
+    video_url: MediaUrl | UnicodeText
     uuid: str | None = None  # the clip's content names it in every cache
 
 
 class ImagePart(_Body):
     type: Literal["image_url"]
-    image_url: MediaUrl | str
+    image_url: MediaUrl | UnicodeText
     uuid: str | None = None
 
 
 class AudioPart(_Body):
     type: Literal["audio_url"]
-    audio_url: MediaUrl | str
+    audio_url: MediaUrl | UnicodeText
     uuid: str | None = None
 
 
@@ -114,7 +114,7 @@ class ChatRequest(_Body):
     structured_outputs: StructuredOutputs | None = None
     response_format: ResponseFormat | None = None
     n: Literal[1] = 1
-    frame: Literal["first", "middle", "sharpest"] | float = Field(
+    frame: Literal["first", "middle", "sharpest"] | FrameTime = Field(
         default="first", description="Ours: the frame the model sees."
     )
     # These change nothing here.
