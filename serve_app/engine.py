@@ -11,6 +11,7 @@ from typing import Any
 
 from serve_app.checkpoint import Checkpoint
 from serve_app.engine_args import engine_args, prepare_environment
+from serve_app.engine_outputs import StreamTrim, engine_timings_ms, token_scores, usage
 from serve_app.engine_params import sampling_params, scoring_params
 from serve_app.errors import EngineDeadError, EngineError, InvalidRequestError, QuestionTooLongError
 from serve_app.label_tree import Tokens, label_tree, share_out
@@ -26,7 +27,6 @@ from serve_app.types import (
     LabelScores,
     PromptOptions,
     Sampling,
-    TokenScore,
     Turn,
     Usage,
 )
@@ -87,11 +87,11 @@ class Engine:
             token_ids=list(completion.token_ids),
             prompt_token_ids=list(output.prompt_token_ids),
             finish_reason=completion.finish_reason,
-            usage=_usage([output]),
-            timings_ms=_engine_timings_ms(output.metrics, total_ms) | {"decode": clip.decode_ms},
+            usage=usage([output]),
+            timings_ms=engine_timings_ms(output.metrics, total_ms) | {"decode": clip.decode_ms},
             provenance=self._provenance(clip, options),
             voice=clip.voice,
-            scores=_token_scores(completion, sampling.num_logprobs),
+            scores=token_scores(completion, sampling.num_logprobs),
         )
 
     async def stream(
@@ -123,14 +123,14 @@ class Engine:
                     if completion.finish_reason == "error":
                         break  # as in _run: the engine had lost the clip
                     num_tokens += len(completion.token_ids)
-                    usage = Usage(
+                    counts = Usage(
                         len(output.prompt_token_ids), num_tokens, output.num_cached_tokens or 0
                     )
                     yield AnswerDelta(
                         text=trim(completion.text),
                         finish_reason=completion.finish_reason,
-                        usage=usage if completion.finish_reason else None,
-                        scores=_token_scores(completion, sampling.num_logprobs),
+                        usage=counts if completion.finish_reason else None,
+                        scores=token_scores(completion, sampling.num_logprobs),
                     )
                 else:
                     return
@@ -181,7 +181,7 @@ class Engine:
         return LabelScores(
             probabilities=probabilities,
             label_mass=label_mass,
-            usage=_usage(outputs),
+            usage=usage(outputs),
             timings_ms={"decode": clip.decode_ms, "total": total_ms},
             provenance=self._provenance(clip, options),
             voice=clip.voice,
@@ -314,48 +314,9 @@ class Engine:
         }
 
 
-class StreamTrim:
-    """Deltas of the stripped text: no white space at its start, and at its end only once more follows."""
-
-    def __init__(self) -> None:
-        self._has_begun = False
-        self._held = ""
-
-    def __call__(self, delta: str) -> str:
-        text = self._held + delta
-        if not self._has_begun:
-            text = text.lstrip()
-        self._has_begun = self._has_begun or bool(text)
-        said = text.rstrip()
-        self._held = text[len(said) :]
-        return said
-
-
 def _engine_id(request_id: str | None) -> str:
     """A client may use an id twice at a time; the engine may not."""
     return f"{request_id or 'request'}-{uuid.uuid4().hex[:12]}"
-
-
-def _token_scores(completion: Any, num_logprobs: int | None) -> tuple[TokenScore, ...]:
-    """Of each token, where they were asked for, with the most probable ones in its place."""
-    if num_logprobs is None or not completion.logprobs:
-        return ()
-    scores = []
-    for token_id, candidates in zip(completion.token_ids, completion.logprobs, strict=False):
-        # vLLM adds the token that was drawn, wherever it ranks.
-        ranked = sorted(candidates.values(), key=lambda each: -each.logprob)[:num_logprobs]
-        top = tuple((each.decoded_token or "", each.logprob) for each in ranked)
-        chosen = candidates[token_id]
-        scores.append(TokenScore(chosen.decoded_token or "", chosen.logprob, top))
-    return tuple(scores)
-
-
-def _usage(outputs: Sequence[Any]) -> Usage:
-    return Usage(
-        prompt_tokens=sum(len(output.prompt_token_ids) for output in outputs),
-        completion_tokens=sum(len(output.outputs[0].token_ids) for output in outputs),
-        cached_tokens=sum(output.num_cached_tokens or 0 for output in outputs),
-    )
 
 
 def clip_fields(clip: Clip) -> dict[str, Any]:
@@ -386,12 +347,3 @@ def clip_uuid(clip: Clip) -> str:
     """
     assert clip.content_sha256, "a clip without the digest of its content would be mixed up"
     return f"{clip.sha256}-{clip.content_sha256}"
-
-
-def _engine_timings_ms(metrics: Any, total_ms: float) -> dict[str, float]:
-    """Engine stages of one request: waiting to be scheduled, first token, all tokens."""
-    return {
-        "queue": (metrics.scheduled_ts - metrics.queued_ts) * 1e3,
-        "first_token": metrics.first_token_latency * 1e3,
-        "total": total_ms,
-    }
