@@ -52,8 +52,15 @@ def label_report(protocol: Protocol, outcomes: Sequence[Outcome], parity: Parity
             [o.case.truth for o in answered if o.probabilities],
             [o.probabilities for o in answered if o.probabilities],
         ),
+        "mean_label_mass": _mean_label_mass(answered),
         "provenance": provenance,
     }
+
+
+def _mean_label_mass(answered: Sequence[Outcome]) -> float | None:
+    """What the model puts on the labels at all: little, where it would rather say something else."""
+    masses = [each.label_mass for each in answered if each.label_mass is not None]
+    return sum(masses) / len(masses) if masses else None
 
 
 def _reading(protocol: Protocol, parity: Parity) -> str:

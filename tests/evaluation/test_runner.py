@@ -188,6 +188,7 @@ async def test_a_report_by_the_originals_rule_says_what_it_hides(
     assert reference["published"]["weighted_f1"] == 0.90358
     assert reference["provenance"]["model_sha256"] == "m" * 64
     assert reference["calibration"]["num_rows"] == 3
+    assert reference["mean_label_mass"] == 0.5
     ours = label_report(MER2023, outcomes, "default")
     assert ours["outside_label_set"]["count"] == 1
     assert ours["scores"]["confusion"]["columns_answered"][-1] == "(other)"
