@@ -47,6 +47,8 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
         args["model"] = str(settings.model.resolve())
         if settings.access.keys_file is not None:
             args["access"]["keys_file"] = str(settings.access.keys_file.resolve())
+        if settings.media.urls.ca_file is not None:
+            args["media"]["urls"]["ca_file"] = str(settings.media.urls.ca_file.resolve())
         return ServeDeploySchema.model_validate(raw)
     except ValidationError as error:
         problems = "; ".join(

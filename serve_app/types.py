@@ -24,14 +24,16 @@ Features = Mapping[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class ClipSource:
-    """Where a clip comes from: a path on the server, or the bytes themselves. Exactly one is set."""
+    """Where a clip comes from: a path on the server, the bytes themselves, or a URL. Exactly one is set."""
 
     path: str | None = None
     data: bytes | None = None
+    url: str | None = None  # https; it becomes data before anything is decoded
     features: Features = field(default_factory=dict)  # names from FEATURE_NAMES; they travel along
 
     def __post_init__(self) -> None:
-        assert (self.path is None) != (self.data is None), "a source is a path or bytes"
+        given = [each for each in (self.path, self.data, self.url) if each is not None]
+        assert len(given) == 1, "a source is a path, bytes or a URL"
         assert self.features.keys() <= set(FEATURE_NAMES), f"unknown among {set(self.features)}"
 
 

@@ -48,7 +48,10 @@ class ClipQuestion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     video_path: UnicodeText = Field(
-        description="An absolute path on the server, inside its allowed roots, or a data: URL."
+        description=(
+            "An absolute path on the server, inside its allowed roots; a data: URL in base64; or an "
+            "https: URL of a domain that the server may fetch from."
+        )
     )
     question: UnicodeText
     frame: Literal["first", "middle", "sharpest"] | FrameTime = "first"
@@ -64,9 +67,9 @@ class ClipQuestion(BaseModel):
 
     @field_validator("video_path")
     @classmethod
-    def _is_absolute(cls, value: str) -> str:
-        if not value.startswith("/"):
-            raise ValueError("must be an absolute path")
+    def _is_path_or_url(cls, value: str) -> str:
+        if not value.startswith("/") and not is_https(value):
+            raise ValueError("must be an absolute path, an https: URL, or a data: URL in base64")
         return value
 
     _data: bytes | None = PrivateAttr(default=None)
@@ -81,6 +84,8 @@ class ClipQuestion(BaseModel):
         }
         if self._data is not None:
             return ClipSource(data=self._data, features=features)
+        if is_https(self.video_path):
+            return ClipSource(url=self.video_path, features=features)
         return ClipSource(path=self.video_path, features=features)
 
     def prompt_options(self, settings: AppSettings) -> PromptOptions:
@@ -94,6 +99,11 @@ class ClipQuestion(BaseModel):
         is_reference = (self.parity or settings.parity) == "reference"
         audio_mode = self.audio_mode or ("reference" if is_reference else "clean")
         return DecodeOptions(self.frame, voice, audio_mode)
+
+
+def is_https(text: str) -> bool:
+    """A scheme is case-insensitive."""
+    return text[:6].lower() == "https:"
 
 
 def check_question(question: str, limits: LimitSettings) -> None:

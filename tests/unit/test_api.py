@@ -16,6 +16,7 @@ from serve_app.types import (
     Answer,
     AnswerDelta,
     AnswerRequest,
+    ClipSource,
     DecodeOptions,
     LabelScores,
     PromptOptions,
@@ -87,6 +88,18 @@ def test_the_documented_body_gets_the_documented_answer(
     assert asked.sampling == Sampling(0.2, 0.9, 50, 1.05, 500, None)
 
 
+@pytest.mark.parametrize("url", ["https://a.org/a.mp4", "HTTPS://A.org/a.mp4?signature=x"])
+def test_a_url_reaches_the_service_as_one(
+    client: TestClient, service: FakeService, url: str
+) -> None:
+    client.post("/process_video", json=QUESTION | {"video_path": url}).raise_for_status()
+    client.post("/api/predict/", json={"data": [url, "?"]}).raise_for_status()
+    part = {"type": "video_url", "video_url": {"url": url}}
+    chat = {"model": "emotion-llama", "messages": [{"role": "user", "content": [part]}]}
+    client.post("/v1/chat/completions", json=chat).raise_for_status()
+    assert [asked.source for asked in service.asked] == [ClipSource(url=url)] * 3
+
+
 def test_optional_fields_reach_the_service(client: TestClient, service: FakeService) -> None:
     chosen = {"frame": 1.5, "voice": True, "temperature": 0, "max_tokens": 7, "seed": 3}
     response = client.post("/process_video", json=QUESTION | chosen | {"details": True})
@@ -106,6 +119,8 @@ def test_optional_fields_reach_the_service(client: TestClient, service: FakeServ
         ({"frame": -1}, "frame"),
         ({"question": "x" * 101}, "101 characters; the limit is 100"),
         ({"video_path": "clips/a.mp4"}, "must be an absolute path"),
+        ({"video_path": "http://a.org/a.mp4"}, "an https: URL"),
+        ({"video_path": "file:///etc/passwd"}, "must be an absolute path"),
         ({"video_path": "/\ud800"}, "not valid Unicode"),
         ({"question": "\ud800"}, "not valid Unicode"),
     ],
@@ -117,6 +132,8 @@ def test_optional_fields_reach_the_service(client: TestClient, service: FakeServ
         "negative",
         "too long",
         "relative",
+        "http",
+        "file",
         "surrogate in the path",
         "surrogate in the question",
     ],
