@@ -110,6 +110,8 @@ Tokenization = Literal["4.30", "4.35"]
 """The version of transformers whose token ids are meant: the original's two environments differ."""
 Parity = Literal["default", "reference"]
 """`reference` does what the original does, its mistakes included (docs/fidelity.md)."""
+CacheStatus = Literal["hit", "miss"] | None
+"""Whether the answer was one given before; None: not of those that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ class AnswerDelta:
     finish_reason: str | None = None
     usage: Usage | None = None
     scores: tuple[TokenScore, ...] = ()
+    cache: CacheStatus = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,7 @@ class Answer:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     voice: VoiceStatistics | None = None
     scores: tuple[TokenScore, ...] = ()  # where they were asked for
+    cache: CacheStatus = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +211,7 @@ class LabelScores:
     timings_ms: Mapping[str, float]  # decode, total
     provenance: Mapping[str, Any] = field(default_factory=dict)
     voice: VoiceStatistics | None = None
+    cache: CacheStatus = None
 
 
 def request_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:

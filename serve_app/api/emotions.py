@@ -3,9 +3,10 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import Field
 
+from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import clip_body, openapi_body
 from serve_app.api.clip_question import ClipQuestion, UnicodeText, check_question
 from serve_app.api.request_id import current_request_id
@@ -65,14 +66,17 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     @router.post("/v1/emotions", openapi_extra=openapi_body(EmotionsRequest))
     async def emotions(
         request: Annotated[EmotionsRequest, Depends(clip_body(EmotionsRequest))],
+        response: Response,
     ) -> dict[str, Any]:
         for text in (request.question, request.transcript or ""):
             check_question(text, settings.limits)
         scores = await service.score(request.score_request(settings))
         note(scores)
         body = emotions_body(scores)
-        if request.explain:
-            body["explanation"] = (await service.answer(request.reason_request(settings))).text
+        why = await service.answer(request.reason_request(settings)) if request.explain else None
+        if why is not None:
+            body["explanation"] = why.text
+        add_cache_header(response, scores.cache, why.cache if why else None)
         return body
 
     return router

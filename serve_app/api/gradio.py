@@ -3,9 +3,10 @@
 import time
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import from_fields
 from serve_app.api.clip_question import check_question
 from serve_app.api.legacy import ProcessVideoRequest
@@ -64,12 +65,13 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     router = APIRouter(tags=["legacy"])
     durations = Durations()
 
-    async def predict(request: PredictRequest) -> dict[str, Any]:
+    async def predict(request: PredictRequest, response: Response) -> dict[str, Any]:
         started = time.perf_counter()
         question = request.question()
         check_question(question.question, settings.limits)
         answer = await service.answer(question.answer_request(settings))
         note(answer)
+        add_cache_header(response, answer.cache)
         duration_s = time.perf_counter() - started
         return predict_body(answer.text, duration_s, durations.add(duration_s))
 

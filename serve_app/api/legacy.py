@@ -3,9 +3,10 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import Field
 
+from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import clip_body, openapi_body
 from serve_app.api.clip_question import ClipQuestion, check_question
 from serve_app.api.request_id import current_request_id
@@ -54,10 +55,12 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     @router.post("/process_video", openapi_extra=openapi_body(ProcessVideoRequest))
     async def process_video(
         request: Annotated[ProcessVideoRequest, Depends(clip_body(ProcessVideoRequest))],
+        response: Response,
     ) -> dict[str, Any]:
         check_question(request.question, settings.limits)
         answer = await service.answer(request.answer_request(settings))
         note(answer)
+        add_cache_header(response, answer.cache)
         body: dict[str, Any] = {"response": answer.text}
         if answer.voice is not None:
             body["voice"] = asdict(answer.voice)

@@ -43,7 +43,7 @@ class Servers:
     intruders: list[str] = field(default_factory=list)  # paths at INTERNAL
 
     def settings(self, **urls: Any) -> MediaSettings:
-        chosen = {
+        chosen: dict[str, Any] = {
             "allowed_domains": (f"localhost:{self.port}", f"clips.test:{self.port}"),
             "allowed_networks": (ip_network(f"{ALLOWED}/32"),),
             "ca_file": self.ca_file,
@@ -56,9 +56,13 @@ class Servers:
         return (await Fetcher(self.settings(**urls)).fetched(source)).data
 
 
-async def serve_clips(servers: Servers, request: web.Request) -> web.StreamResponse:
+async def serve_clips(servers: Servers, request: web.BaseRequest) -> web.StreamResponse:
     path = request.path
     servers.requested.append(path)
+    if path == "/absent":
+        raise web.HTTPNotFound
+    if path == "/broken":
+        raise web.HTTPInternalServerError
     if path == "/clip.mp4":
         assert request.headers["Accept-Encoding"] == "identity"
         return web.Response(body=CLIP)
@@ -97,14 +101,10 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
         port = probe.getsockname()[1]
     servers = Servers(port, ca_file)
 
-    async def clips(request: web.Request) -> web.StreamResponse:
-        if request.path == "/absent":
-            raise web.HTTPNotFound
-        if request.path == "/broken":
-            raise web.HTTPInternalServerError
+    async def clips(request: web.BaseRequest) -> web.StreamResponse:
         return await serve_clips(servers, request)
 
-    async def internal(request: web.Request) -> web.StreamResponse:
+    async def internal(request: web.BaseRequest) -> web.StreamResponse:
         servers.intruders.append(request.path)
         return web.Response(body=b"a secret")
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from serve_app.types import (
     Answer,
     AnswerDelta,
     AnswerRequest,
+    CacheStatus,
     ClipSource,
     DecodeOptions,
     LabelScores,
@@ -26,6 +28,8 @@ from serve_app.types import (
 )
 
 QUESTION = {"video_path": "/clips/a.mp4", "question": "[emotion] What?"}
+CLIP_PART = {"type": "video_url", "video_url": {"url": "/clips/a.mp4"}}
+CHAT = {"model": "emotion-llama", "messages": [{"role": "user", "content": [CLIP_PART]}]}
 
 
 class FakeService:
@@ -35,6 +39,7 @@ class FakeService:
         self.is_ready = False
         self.error: Exception | None = None
         self.asked: list[AnswerRequest] = []
+        self.cache: CacheStatus = None
         self.scored: list[ScoreRequest] = []
         self.deltas: list[str] = ["hap", "py"]
 
@@ -46,12 +51,13 @@ class FakeService:
         self.asked.append(request)
         if self.error:
             raise self.error
-        return Answer("happy", [5], [1, 5], "stop", Usage(2, 1, 0), {"total": 1.0})
+        answer = Answer("happy", [5], [1, 5], "stop", Usage(2, 1, 0), {"total": 1.0})
+        return replace(answer, cache=self.cache)
 
     async def stream(self, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
         self.asked.append(request)
         for text in self.deltas:
-            yield AnswerDelta(text)
+            yield AnswerDelta(text, cache=self.cache)
         if self.error:
             raise self.error
         yield AnswerDelta("", "stop", Usage(2, len(self.deltas), 1))
@@ -61,7 +67,9 @@ class FakeService:
         if self.error:
             raise self.error
         probabilities = dict.fromkeys(request.labels, 0.1) | {request.labels[-1]: 0.9}
-        return LabelScores(probabilities, 0.5, Usage(2, 1, 0), {"total": 1.0})
+        return LabelScores(
+            probabilities, 0.5, Usage(2, 1, 0), {"total": 1.0}, cache=self.cache and "hit"
+        )
 
 
 @pytest.fixture
@@ -258,6 +266,27 @@ def test_emotions_refuses_what_would_mean_nothing(
     assert response.status_code == 400
     assert next(iter(wrong)) in response.json()["error"]["message"]
     assert not service.scored
+
+
+@pytest.mark.parametrize("status", ["hit", "miss", None])
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/process_video", QUESTION),
+        ("/api/predict/", {"data": ["/clips/a.mp4", "?"]}),
+        ("/v1/emotions", {"video_path": "/clips/a.mp4", "explain": True}),
+        ("/v1/chat/completions", CHAT),
+        ("/v1/chat/completions", CHAT | {"stream": True}),
+    ],
+    ids=["process_video", "gradio", "emotions", "chat", "streamed chat"],
+)
+def test_a_header_tells_what_was_given_before(
+    client: TestClient, service: FakeService, path: str, asked: dict[str, Any], status: CacheStatus
+) -> None:
+    service.cache = status
+    response = client.post(path, json=asked)
+    assert response.status_code == 200
+    assert response.headers.get("X-Cache") == status
 
 
 @pytest.mark.parametrize("sent", ["abc-1.2:3", "x" * 128])

@@ -10,12 +10,13 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
+from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_question import check_question
 from serve_app.api.errors import openai_error, unexpected
 from serve_app.api.openai.conversation import read_conversation
 from serve_app.api.openai.schema import ChatRequest
 from serve_app.api.request_id import current_request_id
-from serve_app.api.request_log import note, note_error, note_usage
+from serve_app.api.request_log import note, note_cache, note_error, note_usage
 from serve_app.api.service import AnswerService
 from serve_app.errors import InvalidRequestError, ModelNotFoundError, ServeAppError
 from serve_app.settings import AppSettings
@@ -38,7 +39,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     started = int(time.time())
 
     @router.post("/v1/chat/completions", response_model=None)
-    async def chat_completions(body: ChatRequest) -> dict[str, Any] | Response:
+    async def chat_completions(body: ChatRequest, response: Response) -> dict[str, Any] | Response:
         if body.model != settings.model_name:
             raise ModelNotFoundError(
                 f"model {body.model!r}; this server has {settings.model_name!r}"
@@ -48,12 +49,16 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         if not body.stream:
             answer = await service.answer(asked)
             note(answer)
+            add_cache_header(response, answer.cache)
             return _completion(head, answer.text, answer.finish_reason, answer.usage, answer.scores)
         deltas = _deltas(service, asked)
         # The first one decides: an error before it still has a status.
         first = await anext(deltas)
+        note_cache(first.cache)
         events = _events(first, deltas, head, body)
-        return StreamingResponse(events, media_type="text/event-stream")
+        streamed = StreamingResponse(events, media_type="text/event-stream")
+        add_cache_header(streamed, first.cache)
+        return streamed
 
     @router.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -135,7 +140,9 @@ async def _deltas(
     if asked.prompt.parity == "reference":
         # The original's text is only known when the whole answer is.
         answer = await service.answer(asked)
-        yield AnswerDelta(answer.text, answer.finish_reason, answer.usage, answer.scores)
+        yield AnswerDelta(
+            answer.text, answer.finish_reason, answer.usage, answer.scores, answer.cache
+        )
         return
     async with aclosing(service.stream(asked)) as deltas:
         async for delta in deltas:
