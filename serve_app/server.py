@@ -21,6 +21,7 @@ from serve_app.checkpoint import (
     read_image_size,
 )
 from serve_app.errors import ConfigurationError, NotReadyError
+from serve_app.forwarder import forwarding
 from serve_app.serve_config import app_settings
 from serve_app.settings import AccessSettings
 
@@ -49,7 +50,8 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
         raise ConfigurationError(
             f"keys in {ENVIRONMENT} do not reach a running cluster; use access.keys_file"
         )
-    _check_port(host, port)
+    for each in (port, *settings.extra_ports):
+        _check_port(host, each)
     _prepare_environment()
     import ray
     from ray import serve
@@ -62,6 +64,7 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
         stack.callback(serve.delete, config.applications[0].name)
         url = f"http://{host}:{port}"
         _wait_until_ready(url, config.applications[0].name)
+        stack.enter_context(forwarding(host, settings.extra_ports, port))
         yield url
 
 

@@ -177,6 +177,15 @@ class AccessSettings(Settings):
     )
 
 
+class AnswerCacheSettings(Settings):
+    """Answers that are given again. A quick answer tells that somebody asked before: off by default."""
+
+    max_bytes: int = Field(
+        default=0, ge=0, description="Of each Generator replica; 0: none. One takes 2 kB or so."
+    )
+    ttl_s: float = Field(default=3600.0, gt=0)
+
+
 class AppSettings(Settings):
     """`args:` of the application in serve.yaml."""
 
@@ -186,6 +195,10 @@ class AppSettings(Settings):
     )
     parity: Parity = Field(
         default="default", description="`reference`: do as the original does (docs/fidelity.md)."
+    )
+    extra_ports: tuple[Annotated[int, Field(gt=0, lt=65536)], ...] = Field(
+        default=(),
+        description="Of `emotion-llama serve`, leading to the same server: the original had two.",
     )
     legacy_errors: Literal["status", "in_band"] = Field(
         default="status",
@@ -198,3 +211,4 @@ class AppSettings(Settings):
     sampling: SamplingSettings = SamplingSettings()
     limits: LimitSettings = LimitSettings()
     access: AccessSettings = AccessSettings()
+    answer_cache: AnswerCacheSettings = AnswerCacheSettings()
