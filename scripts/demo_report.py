@@ -6,11 +6,11 @@ missed or a score is not the card's. With --write-card the card is written anew 
 
 import argparse
 import json
-import socket
 import sys
 from pathlib import Path
 
 from demo.card import read_scores, write_card
+from ports import free_port
 
 from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.checkpoint import read_manifest
@@ -51,13 +51,6 @@ def compare_with_card(report: dict[str, list[dict[str, float]]]) -> list[str]:
         for name, score in measured.items()
         if name in card and abs(score - card[name]) > DIFFERENCE
     ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from serve_app import proxy
 from serve_app.api_keys import ENVIRONMENT
 from serve_app.checkpoint import (
     compare_with_manifest,
@@ -23,6 +24,7 @@ from serve_app.errors import ConfigurationError, NotReadyError
 from serve_app.exposure import check_exposure
 from serve_app.forwarder import forwarding
 from serve_app.serve_config import app_settings
+from serve_app.settings import LimitSettings
 
 READY_TIMEOUT_S = 600.0
 LOCAL_OBJECT_STORE_BYTES = 1 << 30  # a clip is 0.6 MB plus 32 kB per second
@@ -51,7 +53,7 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
         )
     for each in (port, *settings.extra_ports):
         _check_port(host, each)
-    _prepare_environment()
+    _prepare_environment(settings.limits)
     import ray
     from ray import serve
 
@@ -75,8 +77,10 @@ def wait_for_signal() -> None:
     stop.wait()
 
 
-def _prepare_environment() -> None:
+def _prepare_environment(limits: LimitSettings) -> None:
     """Variables that Ray's processes read when they start; what the operator set wins."""
+    os.environ.setdefault(proxy.ENVIRONMENT, proxy.CALLBACK)
+    os.environ[proxy.MAX_BODY_BYTES] = str(limits.max_body_bytes)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # One event loop per replica instead of three threads: fewer hand-overs per request
     # (docs/performance.md). Nothing of ours blocks a loop once it serves.

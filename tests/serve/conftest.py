@@ -1,12 +1,13 @@
 """One Ray Serve instance with the real application, shared by every test of this folder."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+from ports import free_port
+from serve.clip_host import ADDRESS, ClipHost
 
 from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.demo.clips import label_scenes
@@ -26,13 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.serve)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +49,17 @@ def second_url() -> str:
 
 
 @pytest.fixture(scope="session")
+def clip_host(tmp_path_factory: pytest.TempPathFactory) -> ClipHost:
+    """The only host the test server may fetch from."""
+    return ClipHost.create(tmp_path_factory.mktemp("host"))
+
+
+@pytest.fixture(scope="session")
 def server_url(
-    clips_root: Path, second_url: str, tmp_path_factory: pytest.TempPathFactory
+    clips_root: Path,
+    second_url: str,
+    clip_host: ClipHost,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """The laptop's serve.yaml with the demonstration checkpoint, on ports of its own."""
     raw = yaml.safe_load(LAPTOP.read_text())
@@ -64,6 +67,11 @@ def server_url(
     args = raw["applications"][0]["args"]
     args["extra_ports"] = [httpx.URL(second_url).port]
     args["media"]["allowed_roots"] = [str(clips_root)]
+    args["media"]["urls"] = {
+        "allowed_domains": [f"localhost:{clip_host.port}"],
+        "allowed_networks": [f"{ADDRESS}/32"],
+        "ca_file": str(clip_host.ca_file),
+    }
     args["engine"]["extra_args"] = {"enable_mm_processor_stats": True}
     args["limits"]["max_in_flight"] = MAX_IN_FLIGHT
     args["limits"]["body_timeout_s"] = BODY_TIMEOUT_S

@@ -1,0 +1,117 @@
+"""What runs inside Serve's HTTP proxy: it would hold whatever a client sends, however fast and much.
+
+Serve takes a body from the socket as fast as it comes and keeps it until a replica asks; and once a
+request is answered, the rest of its body is read and thrown away for as long as the client sends.
+"""
+
+import asyncio
+import os
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.api.errors import error_response
+from serve_app.api.request_id import RequestIds
+from serve_app.api.request_log import RequestLog, log_to_stderr
+from serve_app.errors import BodyTooLargeError
+from serve_app.settings import LimitSettings
+
+ENVIRONMENT = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"  # Serve's; its value is CALLBACK
+CALLBACK = "serve_app.proxy:middlewares"
+MAX_BODY_BYTES = "EMOTION_LLAMA_MAX_BODY_BYTES"  # limits.max_body_bytes: proxies know no settings
+
+
+# Of one body: more than a network brings, and what replicas keep up with.
+MAX_BYTES_PER_S = 256 << 20
+LINGER_S = 2.0  # to read on after an early answer: who is still sending would lose it to a reset
+
+
+def middlewares() -> list[Middleware]:
+    """Serve's callback."""
+    log_to_stderr()
+    limit = int(os.environ.get(MAX_BODY_BYTES, LimitSettings().max_body_bytes))
+    return [Middleware(BodyGate, max_body_bytes=limit)]
+
+
+class BodyGate:
+    """A body has a size and a pace; a request that was answered before its body came is closed."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = _Request(scope, receive, send, self._max_body_bytes)
+        if request.num_declared_bytes <= self._max_body_bytes:
+            await self._app(scope, request.receive, request.send)
+        if request.is_too_large:
+            error = BodyTooLargeError(
+                f"the request has {max(request.num_bytes, request.num_declared_bytes)} bytes or more; "
+                f"the limit is {self._max_body_bytes}"
+            )
+
+            async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+                await error_response(error, scope)(scope, receive, send)
+
+            await RequestIds(RequestLog(refuse))(scope, receive, request.answer)
+
+
+class _Request:
+    """One request's two directions."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
+        headers = Headers(scope=scope)
+        declared = headers.get("content-length", "")
+        self.num_declared_bytes = int(declared) if declared.isdecimal() else 0
+        self.num_bytes = 0
+        self._has_all = not self.num_declared_bytes and "transfer-encoding" not in headers
+        self._is_answered = False
+        self._receive, self._send = receive, send
+        self._max_body_bytes = max_body_bytes
+
+    @property
+    def is_too_large(self) -> bool:
+        return max(self.num_bytes, self.num_declared_bytes) > self._max_body_bytes
+
+    async def receive(self) -> Message:
+        """For Serve: what is too large looks like a client that left."""
+        message = await self._receive()
+        self._count(message)
+        if self.is_too_large or self._is_answered:
+            return {"type": "http.disconnect"}
+        await asyncio.sleep(len(message.get("body", b"")) / MAX_BYTES_PER_S)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """For Serve: what it says about a client that left is not for one that is here."""
+        if not self.is_too_large:
+            await self.answer(message)
+
+    async def answer(self, message: Message) -> None:
+        """To the client, who may still be sending: then the connection is of no further use."""
+        if message["type"] == "http.response.start" and not self._has_all:
+            MutableHeaders(scope=message)["Connection"] = "close"
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if is_last and not self._has_all:
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body"}
+        await self._send(message)
+
+    async def _linger(self) -> None:
+        self._is_answered = True
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while not self._has_all:
+                    self._count(await self._receive())
+        except TimeoutError:
+            pass
+
+    def _count(self, message: Message) -> None:
+        self.num_bytes += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._has_all = True
