@@ -83,7 +83,7 @@ class Engine:
         total_ms = (time.perf_counter() - started) * 1e3
         completion = output.outputs[0]
         return Answer(
-            text=self._text(completion, options),
+            text=self._text(completion, options, sampling.stop),
             token_ids=list(completion.token_ids),
             prompt_token_ids=list(output.prompt_token_ids),
             finish_reason=completion.finish_reason,
@@ -233,10 +233,13 @@ class Engine:
         # Saves vLLM from hashing the arrays; names everything they were made from.
         return prompt | {"multi_modal_uuids": {MODALITY: [name]}}
 
-    def _text(self, completion: Any, options: PromptOptions) -> str:
-        if options.parity == "reference":
-            return LAYOUTS[options.layout].trim(self._tokenizer.decode(completion.token_ids))
-        return str(completion.text).strip()
+    def _text(self, completion: Any, options: PromptOptions, stop: Sequence[str]) -> str:
+        if options.parity != "reference":
+            return str(completion.text).strip()
+        text = LAYOUTS[options.layout].trim(self._tokenizer.decode(completion.token_ids))
+        for each in stop:  # which vLLM leaves out of its own text alone
+            text = text.partition(each)[0]
+        return text
 
     def _check_length(self, prompt: Prompt, max_tokens: int) -> None:
         num_text_tokens = (

@@ -10,7 +10,7 @@ from engine.reference import Reference
 
 from serve_app.engine import Engine
 from serve_app.errors import QuestionTooLongError
-from serve_app.types import Clip, Sampling
+from serve_app.types import Clip, Parity, PromptOptions, Sampling
 
 QUESTIONS = (
     "[emotion] What is the emotion expressed in this video?",
@@ -157,6 +157,19 @@ async def test_the_same_seed_gives_the_same_sample(
         await engine.answer(decoded_clips[0], QUESTIONS[0], sampling(s)) for s in (1, 1, 2)
     ]
     assert one.token_ids == again.token_ids != other.token_ids
+
+
+@pytest.mark.parametrize("parity", ["default", "reference"])
+async def test_a_stop_text_is_no_part_of_the_answer(
+    engine: Engine, decoded_clips: list[Clip], parity: Parity
+) -> None:
+    options = PromptOptions(parity=parity)
+    whole = await engine.answer(decoded_clips[0], "?", GREEDY_32, options=options)
+    stop = whole.text[10:13]
+    stopping = dataclasses.replace(GREEDY_32, stop=(stop,))
+    stopped = await engine.answer(decoded_clips[0], "?", stopping, options=options)
+    assert stopped.text.strip() == whole.text.partition(stop)[0].strip()
+    assert len(stopped.token_ids) < len(whole.token_ids)
 
 
 async def test_cancelling_aborts_in_the_engine(engine: Engine, decoded_clips: list[Clip]) -> None:
