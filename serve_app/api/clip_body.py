@@ -62,25 +62,6 @@ def clip_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
     return read
 
 
-def openapi_body(model: type[ClipQuestion]) -> dict[str, Any]:
-    """The forms of the body, for the route's `openapi_extra`."""
-    schema = model.model_json_schema()
-    properties: dict[str, Any] = schema["properties"]
-    rest = {name: each for name, each in properties.items() if name != "video_path"}
-    required = [name for name in schema.get("required", ()) if name != "video_path"]
-    form = {
-        "type": "object",
-        "properties": {FILE_FIELD: {"type": "string", "format": "binary"}, **rest},
-        "required": [FILE_FIELD, *required],
-    }
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {JSON: {"schema": schema}, FORM: {"schema": form}},
-        }
-    }
-
-
 def _from_json(model: type[Model], body: bytes) -> Model:
     try:
         fields = json.loads(body)

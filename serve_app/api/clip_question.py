@@ -1,6 +1,6 @@
 """What every route about a clip takes: the clip, the question, and how both become the model's input."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
@@ -41,6 +41,12 @@ def _check_unicode(value: str) -> str:
 
 UnicodeText = Annotated[str, AfterValidator(_check_unicode)]
 
+BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+CLIP_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": f"^(/|data:[^;,]*(;[^;,]*)*;base64,{BASE64}$)",
+}
+
 
 class ClipQuestion(BaseModel):
     """Base of the requests' bodies. Unknown fields are refused."""
@@ -48,7 +54,8 @@ class ClipQuestion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     video_path: UnicodeText = Field(
-        description="An absolute path on the server, inside its allowed roots, or a data: URL."
+        description="An absolute path on the server, inside its allowed roots, or a data: URL.",
+        json_schema_extra={"pattern": CLIP_SCHEMA["pattern"]},
     )
     question: UnicodeText
     frame: Literal["first", "middle", "sharpest"] | FrameTime = "first"

@@ -6,10 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from serve_app.api.clip_body import clip_body, openapi_body
+from serve_app.api.clip_body import clip_body
+from serve_app.api.clip_body_schema import clip_body_schema
 from serve_app.api.clip_question import ClipQuestion, UnicodeText, check_question
+from serve_app.api.examples import EMOTIONS_ANSWERS, EMOTIONS_FIELDS, EMOTIONS_REQUESTS
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import note
+from serve_app.api.responses import EmotionsAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.emotions import NINE, REASON_QUESTIONS, emotion_question, with_sentence
 from serve_app.label_tree import MAX_LABELS, MIN_LABELS
@@ -62,10 +65,16 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     """POST /v1/emotions."""
     router = APIRouter(tags=["emotions"])
 
-    @router.post("/v1/emotions", openapi_extra=openapi_body(EmotionsRequest))
+    @router.post(
+        "/v1/emotions",
+        summary="Score labels",
+        responses=answer_schema(EmotionsAnswer, EMOTIONS_ANSWERS),
+        openapi_extra=clip_body_schema(EmotionsRequest, EMOTIONS_REQUESTS, EMOTIONS_FIELDS),
+    )
     async def emotions(
         request: Annotated[EmotionsRequest, Depends(clip_body(EmotionsRequest))],
     ) -> dict[str, Any]:
+        """How probable each label is, by the model's own scores, and on request why."""
         for text in (request.question, request.transcript or ""):
             check_question(text, settings.limits)
         scores = await service.score(request.score_request(settings))

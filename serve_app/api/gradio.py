@@ -1,15 +1,17 @@
 """POST /api/predict and /run/predict: what Gradio 4.44.1 answered for the original's page, without Gradio."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
 from serve_app.api.clip_body import from_fields
-from serve_app.api.clip_question import check_question
+from serve_app.api.clip_question import CLIP_SCHEMA, check_question
+from serve_app.api.examples import PREDICT_ANSWERS, PREDICT_REQUESTS, named
 from serve_app.api.legacy import ProcessVideoRequest
 from serve_app.api.request_log import note
+from serve_app.api.responses import PredictAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings
 
@@ -22,7 +24,10 @@ class PredictRequest(BaseModel):
 
     data: list[Any] = Field(
         description="The clip's path and the question; further items are ignored.",
-        examples=[["/clips/a.mp4", "[emotion] What is the emotion expressed in this video?"]],
+        json_schema_extra={
+            "prefixItems": [CLIP_SCHEMA, {"type": "string"}],
+            "minItems": NUM_INPUTS,
+        },
     )
 
     def question(self) -> ProcessVideoRequest:
@@ -64,7 +69,10 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     router = APIRouter(tags=["legacy"])
     durations = Durations()
 
-    async def predict(request: PredictRequest) -> dict[str, Any]:
+    async def predict(
+        request: Annotated[PredictRequest, Body(openapi_examples=named(PREDICT_REQUESTS))],
+    ) -> dict[str, Any]:
+        """What called the original's Gradio page. Also /run/predict, and both with a slash at the end."""
         started = time.perf_counter()
         question = request.question()
         check_question(question.question, settings.limits)
@@ -74,5 +82,12 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         return predict_body(answer.text, duration_s, durations.add(duration_s))
 
     for path in PATHS:
-        router.add_api_route(path, predict, methods=["POST"], include_in_schema=path == PATHS[0])
+        router.add_api_route(
+            path,
+            predict,
+            methods=["POST"],
+            include_in_schema=path == PATHS[0],
+            summary="Ask a question as Gradio's clients do",
+            responses=answer_schema(PredictAnswer, PREDICT_ANSWERS),
+        )
     return router

@@ -6,10 +6,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from serve_app.api.clip_body import clip_body, openapi_body
+from serve_app.api.clip_body import clip_body
+from serve_app.api.clip_body_schema import clip_body_schema
 from serve_app.api.clip_question import ClipQuestion, check_question
+from serve_app.api.examples import (
+    PROCESS_VIDEO_ANSWERS,
+    PROCESS_VIDEO_FIELDS,
+    PROCESS_VIDEO_REQUESTS,
+)
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import note
+from serve_app.api.responses import ProcessVideoAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings, SamplingSettings
 from serve_app.types import AnswerRequest, Sampling
@@ -51,10 +58,18 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     """POST /process_video."""
     router = APIRouter(tags=["legacy"])
 
-    @router.post("/process_video", openapi_extra=openapi_body(ProcessVideoRequest))
+    @router.post(
+        "/process_video",
+        summary="Ask a question about a clip",
+        responses=answer_schema(ProcessVideoAnswer, PROCESS_VIDEO_ANSWERS),
+        openapi_extra=clip_body_schema(
+            ProcessVideoRequest, PROCESS_VIDEO_REQUESTS, PROCESS_VIDEO_FIELDS
+        ),
+    )
     async def process_video(
         request: Annotated[ProcessVideoRequest, Depends(clip_body(ProcessVideoRequest))],
     ) -> dict[str, Any]:
+        """The route of the original's API guide. What was not asked for is left out of the answer."""
         check_question(request.question, settings.limits)
         answer = await service.answer(request.answer_request(settings))
         note(answer)

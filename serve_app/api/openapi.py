@@ -1,0 +1,132 @@
+"""The OpenAPI document: what FastAPI finds in the routes, with errors, headers and keys for all of them."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from serve_app.api.access import OPEN_PATHS
+from serve_app.api.failures import MODELS, failure_responses, failures
+from serve_app.api.in_band import PROCESS_VIDEO
+from serve_app.api.openai.responses import CompletionChunk
+from serve_app.api.request_id import HEADER, USABLE
+from serve_app.api.responses import JSON, InBandError, ref
+from serve_app.settings import AppSettings
+
+DESCRIPTION = """\
+What a person in a short clip expresses, and why. A clip is a path on the server, a `data:` URL, a file in
+a form, or the body itself.
+
+The header `X-Error-Code` names an error and stays the same. An error's body has the route's form, or that of
+RFC 9457 where `Accept` has `application/problem+json`. Only Ray Serve's own proxy, where its queue is full,
+answers 503 with plain text.
+"""
+TAGS = {
+    "legacy": "The original's API and its Gradio page.",
+    "emotions": "Labels with their probabilities.",
+    "openai": "For OpenAI's clients.",
+    "operations": "For probes; they need no key.",
+}
+SECURITY = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "Bearer": {"type": "http", "scheme": "bearer"},
+}
+COUNT = {"type": "integer", "minimum": 0}
+RATE_HEADERS = {
+    "X-RateLimit-Limit": {"description": "Requests in a window.", "schema": COUNT},
+    "X-RateLimit-Remaining": {"description": "Requests left in it.", "schema": COUNT},
+    "X-RateLimit-Reset": {"description": "Seconds until it ends.", "schema": COUNT},
+    "RateLimit-Policy": {
+        "schema": {"type": "string", "pattern": r'^"default";q=\d+;w=\d+$'},
+        "example": '"default";q=10;w=60',
+    },
+    "RateLimit": {
+        "schema": {"type": "string", "pattern": r'^"default";r=\d+;t=\d+$'},
+        "example": '"default";r=7;t=31',
+    },
+}
+REQUEST_ID = {
+    "description": "The client's own, or a new one.",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1},
+}
+REQUEST_ID_SENT = {
+    "name": HEADER,
+    "in": "header",
+    "description": f"Comes back, and is in the log, where it is `{USABLE.pattern}`.",
+    "schema": {"type": "string"},
+}
+
+
+def describe(api: FastAPI, settings: AppSettings, asks_for_keys: bool) -> None:
+    """Makes `api.openapi()` whole.
+
+    Args:
+        asks_for_keys: the server has keys; else nobody needs one.
+    """
+    found_by_fastapi = api.openapi
+    api.description = DESCRIPTION
+    api.openapi_tags = [{"name": name, "description": text} for name, text in TAGS.items()]
+    limits_rates = asks_for_keys or settings.access.rate is not None
+
+    @cache
+    def whole() -> dict[str, Any]:
+        document = found_by_fastapi()
+        components = document["components"]
+        components["securitySchemes"] = SECURITY
+        components["parameters"] = {"RequestId": REQUEST_ID_SENT}
+        components["headers"] = {HEADER: REQUEST_ID, **RATE_HEADERS}
+        components["schemas"] |= _schemas()
+        for name in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(name, None)
+        for path, operation in _operations(document):
+            has_body = "requestBody" in operation
+            found = failures(path, has_body, asks_for_keys, limits_rates)
+            answer = operation["responses"]["200"]
+            schema = answer["content"][JSON]["schema"]
+            answer["content"][JSON]["schema"] = {
+                "$ref": schema["$ref"]
+            }  # beside it: the annotation's
+            operation["responses"] = {"200": answer, **failure_responses(path, found)}
+            is_open = path in OPEN_PATHS
+            operation["security"] = [] if is_open else _security(asks_for_keys)
+            operation.setdefault("parameters", []).append(
+                {"$ref": "#/components/parameters/RequestId"}
+            )
+            for status, response in operation["responses"].items():
+                is_limited = limits_rates and not is_open and status != "401"
+                response.setdefault("headers", {}).update(_headers(is_limited))
+        if settings.legacy_errors == "in_band":
+            _allow_in_band_errors(document)
+        return document
+
+    api.openapi = whole  # type: ignore[method-assign]
+
+
+def _schemas() -> dict[str, Any]:
+    kinds = [(model, "serialization") for model in (*MODELS, InBandError, CompletionChunk)]
+    _, schemas = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    definitions: dict[str, Any] = schemas["$defs"]
+    return definitions
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            yield path, operation
+
+
+def _security(asks_for_keys: bool) -> list[dict[str, list[str]]]:
+    return [*([] if asks_for_keys else [{}]), *({name: []} for name in SECURITY)]
+
+
+def _headers(is_limited: bool) -> dict[str, Any]:
+    names = [HEADER, *(RATE_HEADERS if is_limited else ())]
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _allow_in_band_errors(document: dict[str, Any]) -> None:
+    answer = document["paths"][PROCESS_VIDEO]["post"]["responses"]["200"]["content"][JSON]
+    answer["schema"] = {"anyOf": [answer["schema"], ref(InBandError)]}
