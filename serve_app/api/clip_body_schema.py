@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serve_app.api.clip_body import FILE_FIELD, FORM, JSON, STRUCTURED_FIELDS
+from serve_app.api.clip_body import FILE_FIELD, FORM, JSON
 from serve_app.api.clip_question import ClipQuestion
 from serve_app.api.examples import named
 
@@ -21,30 +21,29 @@ def clip_body_schema(
     """
     schema = model.model_json_schema()
     properties: dict[str, Any] = schema["properties"]
-    rest = {name: _as_text(each) for name, each in properties.items() if name != "video_path"}
+    rest = {name: _not_null(each) for name, each in properties.items() if name != "video_path"}
     required = [name for name in schema.get("required", ()) if name != "video_path"]
     form = {
         "type": "object",
-        "properties": {FILE_FIELD: BINARY, **rest},
+        "properties": {FILE_FIELD: BINARY, **{name: _in_form(each) for name, each in rest.items()}},
         "required": [FILE_FIELD, *required],
         "additionalProperties": False,
     }
-    in_json = {name: {"contentType": JSON} for name in STRUCTURED_FIELDS & rest.keys()}
     return {
         "parameters": [_in_query(name, each, fields) for name, each in rest.items()],
         "requestBody": {
             "required": True,
             "content": {
                 JSON: {"schema": schema, "examples": named(requests)},
-                FORM: {"schema": form, "encoding": in_json},
+                FORM: {"schema": form},
                 **{kind: {"schema": BINARY} for kind in BYTES_TYPES},
             },
         },
     }
 
 
-def _as_text(schema: dict[str, Any]) -> dict[str, Any]:
-    """A field outside JSON: it is there or not, but never null."""
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Outside JSON a field is there or it is not."""
     if "anyOf" not in schema:
         return schema
     others = [each for each in schema["anyOf"] if each != {"type": "null"}]
@@ -52,13 +51,23 @@ def _as_text(schema: dict[str, Any]) -> dict[str, Any]:
     return {**rest, **(others[0] if len(others) == 1 else {"anyOf": others})}
 
 
+def _is_structured(schema: dict[str, Any]) -> bool:
+    return schema.get("type") in ("array", "object")
+
+
+def _in_form(schema: dict[str, Any]) -> dict[str, Any]:
+    if not _is_structured(schema):
+        return schema
+    description = schema.get("description", "")
+    as_text = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+    return {**as_text, "description": f"{description} As JSON.".strip()}
+
+
 def _in_query(name: str, schema: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    as_is = {"schema": schema}
-    is_json = name in STRUCTURED_FIELDS and schema.get("type") in ("array", "object")
+    as_is = {"schema": schema, **({"example": fields[name]} if name in fields else {})}
     return {
         "name": name,
         "in": "query",
         "description": f"Where the body is the clip itself. {schema.get('description', '')}".strip(),
-        **({"content": {JSON: as_is}} if is_json else as_is),
-        **({"example": fields[name]} if name in fields else {}),
+        **({"content": {JSON: as_is}} if _is_structured(schema) else as_is),
     }

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -25,9 +26,21 @@ from serve_app.types import (
     Tokenization,
 )
 
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 5.0 is a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
+Count = Annotated[int, Field(ge=0), Whole]
+PositiveCount = Annotated[int, Field(gt=0), Whole]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63), Whole]
 FrameTime = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 FeatureName = Literal["face_feature", "temporal_feature", "audio_feature"]
-Feature = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
+FLOAT32_MAX = float(np.finfo(np.float32).max)  # beyond it a feature would become infinite
+FeatureValue = Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX, allow_inf_nan=False)]
+Feature = Annotated[list[FeatureValue], Field(min_length=1)]
 
 
 def _check_unicode(value: str) -> str:

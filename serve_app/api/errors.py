@@ -151,7 +151,8 @@ def add_error_handlers(api: FastAPI, settings: AppSettings) -> None:
         if route_path(request.scope) in PATHS:
             # Gradio's own form for a malformed body, but for what was sent, which it repeats.
             problems = [{name: each[name] for name in GRADIO_FIELDS} for each in error.errors()]
-            return JSONResponse({"detail": jsonable_encoder(problems)}, 422)
+            headers = {"X-Error-Code": InvalidRequestError.code}
+            return JSONResponse({"detail": jsonable_encoder(problems)}, 422, headers)
         invalid = InvalidRequestError(describe_problems(error.errors()))
         return error_response(invalid, request.scope)
 

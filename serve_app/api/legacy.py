@@ -8,7 +8,7 @@ from pydantic import Field
 
 from serve_app.api.clip_body import clip_body
 from serve_app.api.clip_body_schema import clip_body_schema
-from serve_app.api.clip_question import ClipQuestion, check_question
+from serve_app.api.clip_question import ClipQuestion, Count, PositiveCount, Seed, check_question
 from serve_app.api.examples import (
     PROCESS_VIDEO_ANSWERS,
     PROCESS_VIDEO_FIELDS,
@@ -31,10 +31,10 @@ class ProcessVideoRequest(ClipQuestion):
     voice: bool = Field(default=False, description="Add statistics of the voice to the answer.")
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
+    top_k: Count | None = None
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
-    max_tokens: int | None = Field(default=None, gt=0)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    max_tokens: PositiveCount | None = None
+    seed: Seed | None = None
     details: bool = Field(default=False, description="Add token ids, timings and provenance.")
 
     def answer_request(self, settings: AppSettings) -> AnswerRequest:

@@ -1,11 +1,12 @@
 """The OpenAPI document: what FastAPI finds in the routes, with errors, headers and keys for all of them."""
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
 from serve_app.api.access import OPEN_PATHS
 from serve_app.api.failures import MODELS, failure_responses, failures
@@ -13,6 +14,7 @@ from serve_app.api.in_band import PROCESS_VIDEO
 from serve_app.api.openai.responses import CompletionChunk
 from serve_app.api.request_id import HEADER, USABLE
 from serve_app.api.responses import JSON, InBandError, ref
+from serve_app.errors import UnauthorizedError
 from serve_app.settings import AppSettings
 
 DESCRIPTION = """\
@@ -69,35 +71,16 @@ def describe(api: FastAPI, settings: AppSettings, asks_for_keys: bool) -> None:
     found_by_fastapi = api.openapi
     api.description = DESCRIPTION
     api.openapi_tags = [{"name": name, "description": text} for name, text in TAGS.items()]
-    limits_rates = asks_for_keys or settings.access.rate is not None
+    limits_rates = asks_for_keys or settings.access.rate is not None  # a key may have its own
 
     @cache
     def whole() -> dict[str, Any]:
         document = found_by_fastapi()
-        components = document["components"]
-        components["securitySchemes"] = SECURITY
-        components["parameters"] = {"RequestId": REQUEST_ID_SENT}
-        components["headers"] = {HEADER: REQUEST_ID, **RATE_HEADERS}
-        components["schemas"] |= _schemas()
-        for name in ("HTTPValidationError", "ValidationError"):
-            components["schemas"].pop(name, None)
-        for path, operation in _operations(document):
-            has_body = "requestBody" in operation
-            found = failures(path, has_body, asks_for_keys, limits_rates)
-            answer = operation["responses"]["200"]
-            schema = answer["content"][JSON]["schema"]
-            answer["content"][JSON]["schema"] = {
-                "$ref": schema["$ref"]
-            }  # beside it: the annotation's
-            operation["responses"] = {"200": answer, **failure_responses(path, found)}
-            is_open = path in OPEN_PATHS
-            operation["security"] = [] if is_open else _security(asks_for_keys)
-            operation.setdefault("parameters", []).append(
-                {"$ref": "#/components/parameters/RequestId"}
-            )
-            for status, response in operation["responses"].items():
-                is_limited = limits_rates and not is_open and status != "401"
-                response.setdefault("headers", {}).update(_headers(is_limited))
+        _add_components(document["components"])
+        for route in filter(_is_described, api.routes):
+            assert isinstance(route, APIRoute)
+            for operation in document["paths"][route.path].values():
+                _complete(operation, route, asks_for_keys, limits_rates)
         if settings.legacy_errors == "in_band":
             _allow_in_band_errors(document)
         return document
@@ -105,25 +88,52 @@ def describe(api: FastAPI, settings: AppSettings, asks_for_keys: bool) -> None:
     api.openapi = whole  # type: ignore[method-assign]
 
 
-def _schemas() -> dict[str, Any]:
+def _is_described(route: BaseRoute) -> bool:
+    return isinstance(route, APIRoute) and route.include_in_schema
+
+
+def _add_components(components: dict[str, Any]) -> None:
     kinds = [(model, "serialization") for model in (*MODELS, InBandError, CompletionChunk)]
     _, schemas = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
-    definitions: dict[str, Any] = schemas["$defs"]
-    return definitions
+    components["schemas"] |= schemas["$defs"]
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's, which nobody meets here
+        components["schemas"].pop(name, None)
+    components["securitySchemes"] = SECURITY
+    components["parameters"] = {"RequestId": REQUEST_ID_SENT}
+    components["headers"] = {HEADER: REQUEST_ID, **RATE_HEADERS}
 
 
-def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for path, methods in document["paths"].items():
-        for operation in methods.values():
-            yield path, operation
+def _complete(
+    operation: dict[str, Any], route: APIRoute, asks_for_keys: bool, limits_rates: bool
+) -> None:
+    """In place."""
+    is_open = route.path in OPEN_PATHS
+    found = failures(route.path, "requestBody" in operation, asks_for_keys, limits_rates)
+    operation["responses"] = {
+        "200": _answer(route.responses[200]),
+        **failure_responses(route.path, found),
+    }
+    for status, response in operation["responses"].items():
+        is_counted = limits_rates and not is_open and status != str(UnauthorizedError.status)
+        response.setdefault("headers", {}).update(_headers(is_counted))
+    request_id = {"$ref": "#/components/parameters/RequestId"}
+    operation["parameters"] = [*operation.get("parameters", ()), request_id]
+    operation["security"] = [] if is_open else _security(asks_for_keys)
+
+
+def _answer(given: dict[str, Any]) -> dict[str, Any]:
+    """What `answer_schema` gave the route, once more: of its examples FastAPI drops each null."""
+    content = given["content"]
+    as_json = {"schema": ref(given["model"]), **content[JSON]}
+    return {"description": given["description"], "content": {**content, JSON: as_json}}
 
 
 def _security(asks_for_keys: bool) -> list[dict[str, list[str]]]:
     return [*([] if asks_for_keys else [{}]), *({name: []} for name in SECURITY)]
 
 
-def _headers(is_limited: bool) -> dict[str, Any]:
-    names = [HEADER, *(RATE_HEADERS if is_limited else ())]
+def _headers(is_counted: bool) -> dict[str, Any]:
+    names = [HEADER, *(RATE_HEADERS if is_counted else ())]
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 

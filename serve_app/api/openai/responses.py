@@ -97,10 +97,10 @@ class CompletionChunk(Body):
 
 
 SSE = "text/event-stream"
-# OpenAPI's words for a stream are of version 3.2; readers of 3.1 pass over them.
+# The schema is that of one event: OpenAPI 3.1 has no other word for it.
 EVENT_STREAM: dict[str, Any] = {
     SSE: {
-        "itemSchema": {
+        "schema": {
             "type": "object",
             "required": ["data"],
             "properties": {
