@@ -44,7 +44,7 @@ def examples(number: int) -> Any:
     )
 
 
-def send(case: Case, **arguments: Any) -> Any:
+def send(case: Case[Any], **arguments: Any) -> Any:
     """The answer. Its request has fields in the query only where they belong there, or are wrong."""
     is_wrong = case.meta is not None and case.meta.is_negative_at(ParameterLocation.QUERY)
     if case.query and case.media_type in (JSON, FORM) and not is_wrong:
@@ -52,23 +52,35 @@ def send(case: Case, **arguments: Any) -> Any:
     return case.call(**arguments)
 
 
-def check(case: Case, response: Any, is_let_in: bool = True, **arguments: Any) -> None:
+def check(
+    case: Case[Any],
+    response: Any,
+    is_let_in: bool = True,
+    accepts_all: bool = True,
+    **arguments: Any,
+) -> None:
     """Raises for whatever the document does not say.
 
     Args:
         is_let_in: else everything is refused, whatever it is.
+        accepts_all: what fits the schemas is answered, as if every clip were one.
     """
     excluded = [] if is_let_in else [unsupported_method]
     texts = _texts(case)
     lacks_question = case.media_type not in (JSON, FORM) and "question" not in texts
-    if not is_let_in or lacks_question or case.path == CHAT or JSON_TEXTS & texts.keys():
+    if (
+        not (is_let_in and accepts_all)
+        or lacks_question
+        or case.path == CHAT
+        or JSON_TEXTS & texts.keys()
+    ):
         excluded.append(positive_data_acceptance)
     if TEXT_BOOLEANS & {str(value).lower() for value in texts.values()}:
         excluded.append(negative_data_rejection)  # wherever there is only text, these are booleans
     case.validate_response(response, excluded_checks=excluded, **arguments)
 
 
-def _texts(case: Case) -> dict[str, Any]:
+def _texts(case: Case[Any]) -> dict[str, Any]:
     """The fields that travel as text."""
     form = case.body if case.media_type == FORM and isinstance(case.body, dict) else {}
     query = {} if case.media_type == JSON else case.query or {}

@@ -160,7 +160,9 @@ def _examples(path: str, same: list[Failure]) -> dict[str, Any]:
 
 
 def _problems(same: list[Failure]) -> dict[str, Any]:
-    return {
-        each.code: {"value": problem_body(each.title, each.status, each.sentence, each.code)}
-        for each in same
-    }
+    return {each.code: {"value": _problem(each)} for each in same}
+
+
+def _problem(failure: Failure) -> dict[str, Any]:
+    body = problem_body(failure.title, failure.status, failure.sentence, failure.code)
+    return {**body, "instance": "urn:request:6f0c"}  # the same whenever the document is made

@@ -50,9 +50,9 @@ RATE_HEADERS = {
     },
 }
 REQUEST_ID = {
-    "description": "The client's own, or a new one.",
+    "description": "The client's own, whatever it is, or a new one.",
     "required": True,
-    "schema": {"type": "string", "minLength": 1},
+    "schema": {"type": "string"},
 }
 REQUEST_ID_SENT = {
     "name": HEADER,

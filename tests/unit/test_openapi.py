@@ -77,19 +77,21 @@ def described(service: FakeService, **chosen: Any) -> Any:
     return load(api.openapi(), api)
 
 
+FAILING = TalkativeService()
+OVER_FAILING = described(FAILING)
 WITHOUT_KEYS = described(TalkativeService())
 WITH_KEYS = described(TalkativeService(), access={"keys_file": KEYS})
 
 
 @WITHOUT_KEYS.parametrize()
 @examples(NUM_EXAMPLES)
-def test_the_document_is_true_of_an_open_server(case: Case) -> None:
+def test_the_document_is_true_of_an_open_server(case: Case[Any]) -> None:
     check(case, send(case))
 
 
 @WITHOUT_KEYS.parametrize()
 @examples(NUM_EXAMPLES)
-def test_the_document_is_true_for_clients_that_accept_problems(case: Case) -> None:
+def test_the_document_is_true_for_clients_that_accept_problems(case: Case[Any]) -> None:
     headers = {"Accept": PROBLEM}
     response = send(case, headers=headers)
     check(case, response, headers=headers)
@@ -100,13 +102,13 @@ def test_the_document_is_true_for_clients_that_accept_problems(case: Case) -> No
 
 @WITH_KEYS.parametrize()
 @examples(NUM_EXAMPLES)
-def test_the_document_is_true_for_whoever_has_a_key(case: Case) -> None:
+def test_the_document_is_true_for_whoever_has_a_key(case: Case[Any]) -> None:
     check(case, send(case, headers=KEY), headers=KEY)
 
 
 @WITH_KEYS.parametrize()
 @examples(10)
-def test_without_a_key_everything_but_the_probes_is_401(case: Case) -> None:
+def test_without_a_key_everything_but_the_probes_is_401(case: Case[Any]) -> None:
     case.headers.pop("X-API-Key", None)
     case.headers.pop("Authorization", None)
     response = send(case)
@@ -117,7 +119,7 @@ def test_without_a_key_everything_but_the_probes_is_401(case: Case) -> None:
 
 @WITHOUT_KEYS.include(path="/v1/chat/completions").parametrize()
 @examples(2 * NUM_EXAMPLES)
-def test_the_document_is_true_of_chats_that_are_ones(case: Case) -> None:
+def test_the_document_is_true_of_chats_that_are_ones(case: Case[Any]) -> None:
     """Made-up messages are hardly ever about one clip."""
     if isinstance(case.body, dict):
         case.body |= {"model": "emotion-llama", "messages": MESSAGES}
@@ -136,11 +138,11 @@ BEFORE_THE_SERVICE = {UnauthorizedError, RateLimitedError, ModelNotFoundError, N
 RAISED = [kind for kind in kinds() if kind not in BASES | AT_START | BEFORE_THE_SERVICE]
 
 
-def first_example(schema: Any, path: str, body: Any = None) -> Case:
+def first_example(schema: Any, path: str, body: Any = None) -> Case[Any]:
     """A request that is answered."""
     content = schema[path]["POST"].definition.raw["requestBody"]["content"][JSON]
     given = next(iter(content["examples"].values()))["value"] if body is None else body
-    case: Case = schema[path]["POST"].Case(body=given, media_type=JSON)
+    case: Case[Any] = schema[path]["POST"].Case(body=given, media_type=JSON)
     return case
 
 
@@ -150,10 +152,8 @@ def first_example(schema: Any, path: str, body: Any = None) -> Case:
 def test_every_error_of_the_service_is_in_the_document(
     kind: type[ServeAppError], path: str, accepted: str
 ) -> None:
-    service = TalkativeService()
-    service.error = kind("what was seen")
-    service.deltas = []
-    case = first_example(described(service), path)
+    FAILING.error = kind("what was seen")
+    case = first_example(OVER_FAILING, path)
     response = case.call(headers={"Accept": accepted})
     assert response.headers["x-error-code"] == [kind.code]
     case.validate_response(response, excluded_checks=[not_a_server_error, positive_data_acceptance])
