@@ -1,5 +1,6 @@
 """API keys: only hashes are kept, in a file that is read again when it changes or in the environment."""
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -7,7 +8,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 from limits import RateLimitItem, parse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from serve_app.errors import ConfigurationError
+from serve_app.errors import ConfigurationError, InvalidRequestError
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +117,35 @@ def read_keys(path: Path) -> list[ApiKey]:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-def write_keys(path: Path, keys: list[ApiKey]) -> None:
+def add_key(path: Path, key: ApiKey) -> None:
+    """Into the file, which is made where it is missing. Two at a time take turns.
+
+    Raises:
+        ConfigurationError: the file is wrong. InvalidRequestError: it has a key of this name.
+    """
+    path = path.resolve()  # a link stays one
+    with _held(path.parent):
+        keys = read_keys(path) if path.exists() else []
+        if any(each.name == key.name for each in keys):
+            raise InvalidRequestError(f"{path} has a key of the name {key.name!r} already")
+        _write_keys(path, [*keys, key])
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """A lock that goes with its process."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigurationError(f"{folder}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_keys(path: Path, keys: list[ApiKey]) -> None:
     """Whole or not at all, and readable by its owner alone."""
     part = path.with_name(f"{path.name}.part")
     part.touch(mode=0o600)

@@ -89,7 +89,7 @@ class Engine:
             finish_reason=completion.finish_reason,
             usage=usage([output]),
             timings_ms=engine_timings_ms(output.metrics, total_ms) | {"decode": clip.decode_ms},
-            provenance=self._provenance(clip, options),
+            provenance=self.provenance(clip, options),
             voice=clip.voice,
             scores=token_scores(completion, sampling.num_logprobs),
         )
@@ -183,7 +183,7 @@ class Engine:
             label_mass=label_mass,
             usage=usage(outputs),
             timings_ms={"decode": clip.decode_ms, "total": total_ms},
-            provenance=self._provenance(clip, options),
+            provenance=self.provenance(clip, options),
             voice=clip.voice,
         )
 
@@ -295,7 +295,8 @@ class Engine:
                 raise InvalidRequestError(str(error.__cause__)) from error
             raise EngineError(f"the engine failed: {error.__cause__!r}") from error
 
-    def _provenance(self, clip: Clip, options: PromptOptions) -> dict[str, Any]:
+    def provenance(self, clip: Clip, options: PromptOptions) -> dict[str, Any]:
+        """What an answer about this clip comes from. JSON."""
         fields = clip_fields(clip)
         return {
             "model_sha256": self._checkpoint.sha256,

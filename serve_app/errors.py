@@ -11,7 +11,8 @@
     │   ├── QuestionTooLongError    422 question_too_long   prompt + answer exceed the engine's context
     │   └── ClipError               raised while a clip is read or decoded
     │       ├── ClipNotFoundError     404 clip_not_found
-    │       ├── ClipForbiddenError    403 clip_forbidden      outside the allowed roots, or unreadable
+    │       ├── ClipForbiddenError    403 clip_forbidden      outside the roots or domains, or unreadable
+    │       ├── ClipUnreachableError  422 clip_unreachable    the host of its URL does not send it
     │       ├── ClipTooLargeError     413 clip_too_large      bytes
     │       ├── UnsupportedClipError  415 unsupported_clip    not one of the allowed containers
     │       ├── UndecodableClipError  422 undecodable_clip    damaged, or neither picture nor sound in it
@@ -106,9 +107,15 @@ class ClipNotFoundError(ClipError):
 
 
 class ClipForbiddenError(ClipError):
-    """The path leaves the allowed roots, or the server may not read it."""
+    """The path leaves the allowed roots, the URL the allowed domains, or the server may not read it."""
 
     status, code, title = 403, "clip_forbidden", "Video file not allowed"
+
+
+class ClipUnreachableError(ClipError):
+    """The host of its URL does not send it, or not in time."""
+
+    status, code, title = 422, "clip_unreachable", "Video cannot be fetched"
 
 
 class ClipTooLargeError(ClipError):

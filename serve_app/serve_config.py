@@ -20,7 +20,7 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
     Args:
         model: replaces args.model. Relative model paths are resolved against the working folder:
             replicas have another one.
-        port: replaces http_options.port.
+        port: replaces http_options.port and args.extra_ports: this one alone.
 
     Returns:
         A ServeDeploySchema.
@@ -40,6 +40,7 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
         args["model"] = str(model)
     if port is not None:
         raw.setdefault("http_options", {})["port"] = port
+        args["extra_ports"] = []
     _reject_unknown_keys(raw, ServeDeploySchema, "", path)
     _check_deployments(application, path)
     try:
@@ -47,6 +48,8 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
         args["model"] = str(settings.model.resolve())
         if settings.access.keys_file is not None:
             args["access"]["keys_file"] = str(settings.access.keys_file.resolve())
+        if settings.media.urls.ca_file is not None:
+            args["media"]["urls"]["ca_file"] = str(settings.media.urls.ca_file.resolve())
         return ServeDeploySchema.model_validate(raw)
     except ValidationError as error:
         problems = "; ".join(

@@ -1,6 +1,5 @@
 """Starts Ray Serve on this machine (or a given cluster), deploys a config and waits until it is ready."""
 
-import ipaddress
 import logging
 import os
 import signal
@@ -14,15 +13,16 @@ from typing import Any
 
 import httpx
 
-from serve_app.api_keys import ENVIRONMENT, KeyStore
+from serve_app.api_keys import ENVIRONMENT
 from serve_app.checkpoint import (
     compare_with_manifest,
     hash_files,
     read_image_size,
 )
 from serve_app.errors import ConfigurationError, NotReadyError
+from serve_app.exposure import check_exposure
+from serve_app.forwarder import forwarding
 from serve_app.serve_config import app_settings
-from serve_app.settings import AccessSettings
 
 READY_TIMEOUT_S = 600.0
 LOCAL_OBJECT_STORE_BYTES = 1 << 30  # a clip is 0.6 MB plus 32 kB per second
@@ -44,12 +44,13 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
     host, port = config.http_options.host, config.http_options.port
     settings = app_settings(config)
     _check_model(settings.model)
-    _check_access(host, settings.access)
+    check_exposure(host, settings.access)
     if address is not None and os.environ.get(ENVIRONMENT):
         raise ConfigurationError(
             f"keys in {ENVIRONMENT} do not reach a running cluster; use access.keys_file"
         )
-    _check_port(host, port)
+    for each in (port, *settings.extra_ports):
+        _check_port(host, each)
     _prepare_environment()
     import ray
     from ray import serve
@@ -62,6 +63,7 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
         stack.callback(serve.delete, config.applications[0].name)
         url = f"http://{host}:{port}"
         _wait_until_ready(url, config.applications[0].name)
+        stack.enter_context(forwarding(host, settings.extra_ports, port))
         yield url
 
 
@@ -91,23 +93,6 @@ def _check_model(directory: Path) -> None:
     from serve_app.check import open_checkpoint
 
     open_checkpoint(directory)
-
-
-def _check_access(host: str, access: AccessSettings) -> None:
-    """Whoever can reach the port may ask: that must be said, unless only this machine can."""
-    keys = KeyStore(access.keys_file)
-    if keys.is_open and not access.open and not _is_loopback(host):
-        raise ConfigurationError(
-            f"http_options.host is {host}, which other machines can reach, and there are no API keys: "
-            "set access.keys_file (`emotion-llama key` makes one), or access.open: true"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_port(host: str, port: int) -> None:

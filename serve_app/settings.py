@@ -1,7 +1,8 @@
 """Every knob of serve.yaml's `args:` as frozen models. Unknown keys are rejected by name."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,11 +10,37 @@ from serve_app.types import LayoutName, Parity, Tokenization
 
 MIB = 1 << 20
 
+IpNetwork = IPv4Network | IPv6Network
+DomainPattern = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(:\d{1,5})?$")]
+
 
 class Settings(BaseModel):
     """Base: immutable, and a misspelt key stops the deploy with the key's name in the message."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class UrlSettings(Settings):
+    """Clips that are fetched from https URLs. Off until domains are named."""
+
+    allowed_domains: tuple[DomainPattern, ...] = Field(
+        default=(),
+        description="`cdn.example.org`; `*.example.org` is every host below; `:8443` is another port.",
+    )
+    allowed_networks: tuple[IpNetwork, ...] = Field(
+        default=(),
+        description="Where a domain may be beside public addresses, such as 10.1.0.0/16.",
+    )
+    ca_file: Path | None = Field(
+        default=None, description="Certificates to trust in place of the system's."
+    )
+    max_redirects: int = Field(default=3, ge=0, le=10)
+    timeout_s: float = Field(
+        default=10.0, gt=0, description="From the first look-up to the last byte."
+    )
+    max_parallel: int = Field(
+        default=8, gt=0, description="Fetches at a time of one Preprocessor replica."
+    )
 
 
 class MediaSettings(Settings):
@@ -54,6 +81,7 @@ class MediaSettings(Settings):
         default=True, description="Offer `voice=true`; its worker warms up in the background."
     )
     voice_timeout_s: float = Field(default=20.0, gt=0)
+    urls: UrlSettings = UrlSettings()
 
 
 class EngineSettings(Settings):
@@ -149,6 +177,15 @@ class AccessSettings(Settings):
     )
 
 
+class AnswerCacheSettings(Settings):
+    """Answers that are given again. A quick answer tells that somebody asked before: off by default."""
+
+    max_bytes: int = Field(
+        default=0, ge=0, description="Of each Generator replica; 0: none. One takes 2 kB or so."
+    )
+    ttl_s: float = Field(default=3600.0, gt=0)
+
+
 class AppSettings(Settings):
     """`args:` of the application in serve.yaml."""
 
@@ -158,6 +195,10 @@ class AppSettings(Settings):
     )
     parity: Parity = Field(
         default="default", description="`reference`: do as the original does (docs/fidelity.md)."
+    )
+    extra_ports: tuple[Annotated[int, Field(gt=0, lt=65536)], ...] = Field(
+        default=(),
+        description="Of `emotion-llama serve`, leading to the same server: the original had two.",
     )
     legacy_errors: Literal["status", "in_band"] = Field(
         default="status",
@@ -170,3 +211,4 @@ class AppSettings(Settings):
     sampling: SamplingSettings = SamplingSettings()
     limits: LimitSettings = LimitSettings()
     access: AccessSettings = AccessSettings()
+    answer_cache: AnswerCacheSettings = AnswerCacheSettings()

@@ -24,14 +24,16 @@ Features = Mapping[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class ClipSource:
-    """Where a clip comes from: a path on the server, or the bytes themselves. Exactly one is set."""
+    """Where a clip comes from: a path on the server, the bytes themselves, or a URL. Exactly one is set."""
 
     path: str | None = None
     data: bytes | None = None
+    url: str | None = None  # https; it becomes data before anything is decoded
     features: Features = field(default_factory=dict)  # names from FEATURE_NAMES; they travel along
 
     def __post_init__(self) -> None:
-        assert (self.path is None) != (self.data is None), "a source is a path or bytes"
+        given = [each for each in (self.path, self.data, self.url) if each is not None]
+        assert len(given) == 1, "a source is a path, bytes or a URL"
         assert self.features.keys() <= set(FEATURE_NAMES), f"unknown among {set(self.features)}"
 
 
@@ -108,6 +110,8 @@ Tokenization = Literal["4.30", "4.35"]
 """The version of transformers whose token ids are meant: the original's two environments differ."""
 Parity = Literal["default", "reference"]
 """`reference` does what the original does, its mistakes included (docs/fidelity.md)."""
+CacheStatus = Literal["hit", "miss"] | None
+"""Whether the answer was one given before; None: not of those that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,7 @@ class AnswerDelta:
     finish_reason: str | None = None
     usage: Usage | None = None
     scores: tuple[TokenScore, ...] = ()
+    cache: CacheStatus = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,7 @@ class Answer:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     voice: VoiceStatistics | None = None
     scores: tuple[TokenScore, ...] = ()  # where they were asked for
+    cache: CacheStatus = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +211,7 @@ class LabelScores:
     timings_ms: Mapping[str, float]  # decode, total
     provenance: Mapping[str, Any] = field(default_factory=dict)
     voice: VoiceStatistics | None = None
+    cache: CacheStatus = None
 
 
 def request_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:

@@ -22,7 +22,14 @@ from serve_app.rate_limits import MemoryCounter, RateCounter
 from serve_app.settings import AppSettings
 
 # What a web page may read of a response beside its body.
-EXPOSED_HEADERS = ("X-Request-Id", "X-Error-Code", "Retry-After", "RateLimit", "RateLimit-Policy")
+EXPOSED_HEADERS = (
+    "X-Request-Id",
+    "X-Error-Code",
+    "X-Cache",
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+)
 
 
 def create_api(

@@ -57,7 +57,7 @@ UnicodeText = Annotated[str, AfterValidator(_check_unicode)]
 BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 CLIP_SCHEMA: dict[str, Any] = {
     "type": "string",
-    "pattern": f"^(/|data:[^;,]*(;[^;,]*)*;base64,{BASE64}$)",
+    "pattern": f"^(/|https:|data:[^;,]*(;[^;,]*)*;base64,{BASE64}$)",
 }
 
 
@@ -67,7 +67,10 @@ class ClipQuestion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     video_path: UnicodeText = Field(
-        description="An absolute path on the server, inside its allowed roots, or a data: URL.",
+        description=(
+            "An absolute path on the server, inside its allowed roots; a data: URL in base64; or an "
+            "https: URL of a domain that the server may fetch from."
+        ),
         json_schema_extra={"pattern": CLIP_SCHEMA["pattern"]},
     )
     question: UnicodeText
@@ -84,9 +87,9 @@ class ClipQuestion(BaseModel):
 
     @field_validator("video_path")
     @classmethod
-    def _is_absolute(cls, value: str) -> str:
-        if not value.startswith("/"):
-            raise ValueError("must be an absolute path")
+    def _is_path_or_url(cls, value: str) -> str:
+        if not value.startswith("/") and not is_https(value):
+            raise ValueError("must be an absolute path, an https: URL, or a data: URL in base64")
         return value
 
     _data: bytes | None = PrivateAttr(default=None)
@@ -101,6 +104,8 @@ class ClipQuestion(BaseModel):
         }
         if self._data is not None:
             return ClipSource(data=self._data, features=features)
+        if is_https(self.video_path):
+            return ClipSource(url=self.video_path, features=features)
         return ClipSource(path=self.video_path, features=features)
 
     def prompt_options(self, settings: AppSettings) -> PromptOptions:
@@ -114,6 +119,11 @@ class ClipQuestion(BaseModel):
         is_reference = (self.parity or settings.parity) == "reference"
         audio_mode = self.audio_mode or ("reference" if is_reference else "clean")
         return DecodeOptions(self.frame, voice, audio_mode)
+
+
+def is_https(text: str) -> bool:
+    """A scheme is case-insensitive."""
+    return text[:6].lower() == "https:"
 
 
 def check_question(question: str, limits: LimitSettings) -> None:

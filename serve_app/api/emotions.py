@@ -3,9 +3,10 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import Field
 
+from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import clip_body
 from serve_app.api.clip_body_schema import clip_body_schema
 from serve_app.api.clip_question import ClipQuestion, UnicodeText, check_question
@@ -73,6 +74,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     )
     async def emotions(
         request: Annotated[EmotionsRequest, Depends(clip_body(EmotionsRequest))],
+        response: Response,
     ) -> dict[str, Any]:
         """How probable each label is, by the model's own scores, and on request why."""
         for text in (request.question, request.transcript or ""):
@@ -80,8 +82,10 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         scores = await service.score(request.score_request(settings))
         note(scores)
         body = emotions_body(scores)
-        if request.explain:
-            body["explanation"] = (await service.answer(request.reason_request(settings))).text
+        why = await service.answer(request.reason_request(settings)) if request.explain else None
+        if why is not None:
+            body["explanation"] = why.text
+        add_cache_header(response, scores.cache, why.cache if why else None)
         return body
 
     return router

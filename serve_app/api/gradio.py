@@ -3,9 +3,10 @@
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, Field
 
+from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import from_fields
 from serve_app.api.clip_question import CLIP_SCHEMA, check_question
 from serve_app.api.examples import PREDICT_ANSWERS, PREDICT_REQUESTS, named
@@ -71,6 +72,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
 
     async def predict(
         request: Annotated[PredictRequest, Body(openapi_examples=named(PREDICT_REQUESTS))],
+        response: Response,
     ) -> dict[str, Any]:
         """What called the original's Gradio page. Also /run/predict, and both with a slash at the end."""
         started = time.perf_counter()
@@ -78,6 +80,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         check_question(question.question, settings.limits)
         answer = await service.answer(question.answer_request(settings))
         note(answer)
+        add_cache_header(response, answer.cache)
         duration_s = time.perf_counter() - started
         return predict_body(answer.text, duration_s, durations.add(duration_s))
 

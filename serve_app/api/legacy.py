@@ -3,9 +3,10 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import Field
 
+from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import clip_body
 from serve_app.api.clip_body_schema import clip_body_schema
 from serve_app.api.clip_question import ClipQuestion, Count, PositiveCount, Seed, check_question
@@ -68,11 +69,13 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     )
     async def process_video(
         request: Annotated[ProcessVideoRequest, Depends(clip_body(ProcessVideoRequest))],
+        response: Response,
     ) -> dict[str, Any]:
         """The route of the original's API guide. What was not asked for is left out of the answer."""
         check_question(request.question, settings.limits)
         answer = await service.answer(request.answer_request(settings))
         note(answer)
+        add_cache_header(response, answer.cache)
         body: dict[str, Any] = {"response": answer.text}
         if answer.voice is not None:
             body["voice"] = asdict(answer.voice)

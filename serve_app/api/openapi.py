@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from serve_app.api.access import OPEN_PATHS
+from serve_app.api.cache_header import HEADER as CACHE
 from serve_app.api.failures import MODELS, failure_responses, failures
 from serve_app.api.in_band import PROCESS_VIDEO
 from serve_app.api.openai.responses import CompletionChunk
@@ -48,6 +49,10 @@ RATE_HEADERS = {
         "schema": {"type": "string", "pattern": r'^"default";r=\d+;t=\d+$'},
         "example": '"default";r=7;t=31',
     },
+}
+CACHE_STATUS = {
+    "description": "Whether the answer was one given before; where answers are kept.",
+    "schema": {"type": "string", "enum": ["hit", "miss"]},
 }
 REQUEST_ID = {
     "description": "The client's own, whatever it is, or a new one.",
@@ -113,6 +118,8 @@ def _complete(
         "200": _answer(route.responses[200]),
         **failure_responses(route.path, found),
     }
+    if "requestBody" in operation:
+        operation["responses"]["200"]["headers"] = {CACHE: CACHE_STATUS}
     for status, response in operation["responses"].items():
         is_counted = limits_rates and not is_open and status != str(UnauthorizedError.status)
         response.setdefault("headers", {}).update(_headers(is_counted))

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.request_id import current_request_id
-from serve_app.types import Answer, LabelScores, Usage
+from serve_app.types import Answer, CacheStatus, LabelScores, Usage
 
 logger = logging.getLogger("serve_app.requests")
 
@@ -36,6 +36,7 @@ def log_to_stderr() -> None:
 def note(result: Answer | LabelScores) -> None:
     """Times of the stages and token counts, for the line of the request that is being answered."""
     note_usage(result.usage)
+    note_cache(result.cache)
     _note({f"{stage}_ms": round(value, 1) for stage, value in result.timings_ms.items()})
 
 
@@ -48,6 +49,11 @@ def note_usage(usage: Usage) -> None:
             "cached_tokens": usage.cached_tokens,
         }
     )
+
+
+def note_cache(cache: CacheStatus) -> None:
+    """Of an answer that may have been given before."""
+    _note({} if cache is None else {"cache": cache})
 
 
 def note_error(code: str) -> None:

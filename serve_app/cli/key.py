@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
     from serve_app.api.errors import describe_problems
-    from serve_app.api_keys import ApiKey, read_keys, write_keys
+    from serve_app.api_keys import ApiKey, add_key
 
     key = PREFIX + secrets.token_urlsafe(NUM_BYTES)
     entry = {
@@ -38,9 +38,6 @@ def run(args: argparse.Namespace) -> int:
         new = ApiKey.model_validate(entry)
     except ValidationError as error:
         raise InvalidRequestError(describe_problems(error.errors())) from error
-    keys = read_keys(args.file) if args.file.exists() else []
-    if any(each.name == new.name for each in keys):
-        raise InvalidRequestError(f"{args.file} has a key of the name {new.name!r} already")
-    write_keys(args.file, [*keys, new])
+    add_key(args.file, new)
     print(key)
     return 0

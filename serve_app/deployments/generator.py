@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
+from serve_app.cached_engine import CachedEngine
 from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
-from serve_app.settings import EngineSettings
+from serve_app.settings import AnswerCacheSettings, EngineSettings
 from serve_app.types import (
     Answer,
     AnswerDelta,
@@ -22,8 +23,11 @@ class Generator:
     """Owns the engine. Its health is the engine's: a dead EngineCore gets the replica replaced."""
 
     # async: AsyncLLM wants to be created inside the replica's event loop, and Serve awaits it.
-    async def __init__(self, model: Path, settings: EngineSettings) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, model: Path, settings: EngineSettings, cache: AnswerCacheSettings
+    ) -> None:
         self._engine = Engine(open_checkpoint(model), settings)
+        self._asked = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
 
     async def answer(
         self,
@@ -35,7 +39,7 @@ class Generator:
         history: tuple[Turn, ...] = (),
     ) -> Answer:
         """Cancelling the request aborts it in the engine."""
-        return await self._engine.answer(clip, question, sampling, request_id, options, history)
+        return await self._asked.answer(clip, question, sampling, request_id, options, history)
 
     async def stream(
         self,
@@ -48,7 +52,7 @@ class Generator:
     ) -> AsyncIterator[AnswerDelta]:
         """See Engine.stream. Cancelling the request aborts it in the engine."""
         asked = (clip, question, sampling, request_id, options, history)
-        async with aclosing(self._engine.stream(*asked)) as deltas:
+        async with aclosing(self._asked.stream(*asked)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -61,7 +65,7 @@ class Generator:
         options: PromptOptions,
     ) -> LabelScores:
         """See Engine.score."""
-        return await self._engine.score(clip, question, labels, request_id, options)
+        return await self._asked.score(clip, question, labels, request_id, options)
 
     async def encoder_calls(self) -> int:
         """See Engine.encoder_calls."""

@@ -192,10 +192,11 @@ class Graph:
 
 
 def clip_key(source: ClipSource) -> str:
-    """What consistent hashing routes by: the path as given, or the content."""
-    named = source.path.encode() if source.path is not None else source.data
-    assert named is not None
-    return hashlib.sha256(named).hexdigest()
+    """What consistent hashing routes by: the path or URL as given, or the content."""
+    if source.data is not None:
+        return hashlib.sha256(source.data).hexdigest()
+    named = source.path or source.url or ""
+    return hashlib.sha256(named.encode()).hexdigest()
 
 
 def unwrap(error: Exception) -> Exception:

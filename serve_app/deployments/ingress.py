@@ -8,6 +8,7 @@ from serve_app.api.app import create_api
 from serve_app.api.request_log import log_to_stderr
 from serve_app.deployments.graph import Graph
 from serve_app.deployments.rate_actor import SharedCounter
+from serve_app.exposure import check_exposure
 from serve_app.settings import AppSettings
 
 
@@ -18,9 +19,19 @@ class Ingress:
     def __init__(
         self, preprocessor: DeploymentHandle, generator: DeploymentHandle, settings: AppSettings
     ) -> None:
+        # Also where the config came by `serve deploy`, past our own command.
+        check_exposure(_proxy_host(), settings.access)
         self._graph = Graph(preprocessor, generator, settings.limits)
         self._settings = settings
         log_to_stderr()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_api(self._graph, self._settings, SharedCounter(), adds_request_id=False)
+
+
+def _proxy_host() -> str:
+    # Serve has no public function for it. Ray is pinned exactly.
+    from ray.serve.context import _get_global_client
+
+    host: str = _get_global_client().http_config.host
+    return host

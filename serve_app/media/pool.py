@@ -21,6 +21,7 @@ from serve_app.errors import (
 )
 from serve_app.media import worker
 from serve_app.media.context import worker_context
+from serve_app.media.fetch import Fetcher
 from serve_app.media.lane import Lane, OverTimeError, WorkerOptions
 from serve_app.settings import MIB, MediaSettings
 from serve_app.types import Clip, ClipSource, DecodeOptions
@@ -41,11 +42,13 @@ class DecodePool:
         listening = WorkerOptions(context, worker.start_voice_worker, (settings,))
         self._decoders = Lanes(settings.num_decode_workers, decoding, settings)
         self._voice = Lanes(1, listening, settings) if settings.voice else None
+        self._fetcher = Fetcher(settings)
 
     async def decode(self, source: ClipSource, options: DecodeOptions) -> Clip:
         """Raises one of errors.py's classes. Cancelling it frees the worker."""
         if options.voice and self._voice is None:
             raise InvalidRequestError("voice is true; this server does not offer voice statistics")
+        source = await self._fetcher.fetched(source)
         clip = await self._decoders.run(
             "decoding",
             self._settings.decode_timeout_s,

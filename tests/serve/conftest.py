@@ -49,17 +49,27 @@ def label_clips(clips_root: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def server_url(clips_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The laptop's serve.yaml with the demonstration checkpoint, on a port of its own."""
+def second_url() -> str:
+    """The server's other port."""
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="session")
+def server_url(
+    clips_root: Path, second_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The laptop's serve.yaml with the demonstration checkpoint, on ports of its own."""
     raw = yaml.safe_load(LAPTOP.read_text())
+    raw["http_options"]["port"] = free_port()
     args = raw["applications"][0]["args"]
+    args["extra_ports"] = [httpx.URL(second_url).port]
     args["media"]["allowed_roots"] = [str(clips_root)]
     args["engine"]["extra_args"] = {"enable_mm_processor_stats": True}
     args["limits"]["max_in_flight"] = MAX_IN_FLIGHT
     args["limits"]["body_timeout_s"] = BODY_TIMEOUT_S
     path = tmp_path_factory.mktemp("config") / "serve.yaml"
     path.write_text(yaml.safe_dump(raw))
-    config = load_serve_config(path, model=DEMO_CHECKPOINT, port=free_port())
+    config = load_serve_config(path, model=DEMO_CHECKPOINT)
     with running_server(config) as url:
         yield url
 

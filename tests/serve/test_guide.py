@@ -41,9 +41,9 @@ def run_python(code: str) -> str:
     return run.stdout
 
 
-def test_its_python_for_both_routes(server_url: str, clip: Path) -> None:
+def test_its_python_for_both_routes(server_url: str, second_url: str, clip: Path) -> None:
     gradio, process_video = blocks("python", "print(response.json())")
-    answer = run_python(mended(gradio, server_url, clip))
+    answer = run_python(mended(gradio, second_url, clip))  # its two ports
     assert "'data': ['The " in answer and "'duration': " in answer
     assert "angry" in answer
     answer = run_python(mended(process_video, server_url, clip))

@@ -167,6 +167,18 @@ async def test_emotions_are_probabilities_of_labels(
     assert missing.status_code == 404
 
 
+def test_both_ports_lead_to_one_server(
+    http: httpx.Client, second_url: str, label_clips: dict[str, Path]
+) -> None:
+    for data in (label_clips["angry"].read_bytes(), label_clips["fear"].read_bytes()):
+        file = {"file": data}
+        there = httpx.post(f"{second_url}/process_video", data={"question": QUESTION}, files=file)
+        here = http.post("/process_video", data={"question": QUESTION}, files=file)
+        assert there.json() == here.json()
+    models = httpx.get(f"{second_url}/v1/models").json()
+    assert models == http.get("/v1/models").json()  # it tells when this server was started
+
+
 def test_a_missing_file_is_404(http: httpx.Client, clips_root: Path) -> None:
     response = http.post("/process_video", json=body(clips_root / "none.mp4"))
     assert response.status_code == response.json()["code"] == 404

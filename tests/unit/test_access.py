@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from unit.test_api import QUESTION, FakeService
 
 from serve_app import api_keys
 from serve_app.api.app import create_api
-from serve_app.api_keys import ENVIRONMENT, KeyStore
+from serve_app.api_keys import ENVIRONMENT, KeyStore, read_keys
 from serve_app.cli import main
+from serve_app.deployments import ingress
 from serve_app.errors import ConfigurationError
-from serve_app.server import _check_access
+from serve_app.exposure import check_exposure
 from serve_app.settings import AccessSettings, AppSettings
 
 KEY = "el-secret"
@@ -247,13 +249,31 @@ def test_a_key_has_its_own_limit_and_its_own_count(service: FakeService, tmp_pat
     ],
 )
 def test_without_keys_only_this_machine_is_served(host: str, starts: bool, keys_file: Path) -> None:
-    _check_access("0.0.0.0", AccessSettings(keys_file=keys_file))
-    _check_access("0.0.0.0", AccessSettings(open=True))
+    check_exposure("0.0.0.0", AccessSettings(keys_file=keys_file))
+    check_exposure("0.0.0.0", AccessSettings(open=True))
     if starts:
-        _check_access(host, AccessSettings())
+        check_exposure(host, AccessSettings())
         return
     with pytest.raises(ConfigurationError, match=f"host is {host}, .* no API keys"):
-        _check_access(host, AccessSettings())
+        check_exposure(host, AccessSettings())
+
+
+async def test_a_replica_refuses_to_serve_strangers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingress, "_proxy_host", lambda: "0.0.0.0")
+    replica: Any = object.__new__(ingress.Ingress)  # what Serve does: it awaits __init__
+    with pytest.raises(ConfigurationError, match="no API keys"):
+        await replica.__init__(None, None, AppSettings(model=Path("/m")))
+
+
+def test_keys_that_are_added_at_once_are_all_kept(tmp_path: Path) -> None:
+    path, link = tmp_path / "keys.json", tmp_path / "link.json"
+    link.symlink_to(path)
+    names = [f"user{number}" for number in range(20)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: main(["key", name, "--file", str(link)]), names))
+    assert sorted(key.name for key in read_keys(path)) == sorted(names)
+    assert link.is_symlink() and path.stat().st_mode & 0o777 == 0o600
+    assert main(["key", "x", "--file", str(tmp_path / "none" / "keys.json")]) == 1
 
 
 def test_web_pages_of_the_named_origins_may_call(service: FakeService, keys_file: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from serve_app.types import (
     Answer,
     AnswerDelta,
     AnswerRequest,
+    CacheStatus,
+    ClipSource,
     DecodeOptions,
     LabelScores,
     PromptOptions,
@@ -25,6 +28,8 @@ from serve_app.types import (
 )
 
 QUESTION = {"video_path": "/clips/a.mp4", "question": "[emotion] What?"}
+CLIP_PART = {"type": "video_url", "video_url": {"url": "/clips/a.mp4"}}
+CHAT = {"model": "emotion-llama", "messages": [{"role": "user", "content": [CLIP_PART]}]}
 
 
 class FakeService:
@@ -34,6 +39,7 @@ class FakeService:
         self.is_ready = False
         self.error: Exception | None = None
         self.asked: list[AnswerRequest] = []
+        self.cache: CacheStatus = None
         self.scored: list[ScoreRequest] = []
         self.deltas: list[str] = ["hap", "py"]
 
@@ -45,12 +51,13 @@ class FakeService:
         self.asked.append(request)
         if self.error:
             raise self.error
-        return Answer("happy", [5], [1, 5], "stop", Usage(2, 1, 0), {"total": 1.0})
+        answer = Answer("happy", [5], [1, 5], "stop", Usage(2, 1, 0), {"total": 1.0})
+        return replace(answer, cache=self.cache)
 
     async def stream(self, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
         self.asked.append(request)
         for text in self.deltas:
-            yield AnswerDelta(text)
+            yield AnswerDelta(text, cache=self.cache)
         if self.error:
             raise self.error
         yield AnswerDelta("", "stop", Usage(2, len(self.deltas), 1))
@@ -60,7 +67,9 @@ class FakeService:
         if self.error:
             raise self.error
         probabilities = dict.fromkeys(request.labels, 0.1) | {request.labels[-1]: 0.9}
-        return LabelScores(probabilities, 0.5, Usage(2, 1, 0), {"total": 1.0})
+        return LabelScores(
+            probabilities, 0.5, Usage(2, 1, 0), {"total": 1.0}, cache=self.cache and "hit"
+        )
 
 
 @pytest.fixture
@@ -87,6 +96,18 @@ def test_the_documented_body_gets_the_documented_answer(
     assert asked.sampling == Sampling(0.2, 0.9, 50, 1.05, 500, None)
 
 
+@pytest.mark.parametrize("url", ["https://a.org/a.mp4", "HTTPS://A.org/a.mp4?signature=x"])
+def test_a_url_reaches_the_service_as_one(
+    client: TestClient, service: FakeService, url: str
+) -> None:
+    client.post("/process_video", json=QUESTION | {"video_path": url}).raise_for_status()
+    client.post("/api/predict/", json={"data": [url, "?"]}).raise_for_status()
+    part = {"type": "video_url", "video_url": {"url": url}}
+    chat = {"model": "emotion-llama", "messages": [{"role": "user", "content": [part]}]}
+    client.post("/v1/chat/completions", json=chat).raise_for_status()
+    assert [asked.source for asked in service.asked] == [ClipSource(url=url)] * 3
+
+
 def test_optional_fields_reach_the_service(client: TestClient, service: FakeService) -> None:
     chosen = {"frame": 1.5, "voice": True, "temperature": 0, "max_tokens": 7, "seed": 3}
     response = client.post("/process_video", json=QUESTION | chosen | {"details": True})
@@ -106,6 +127,8 @@ def test_optional_fields_reach_the_service(client: TestClient, service: FakeServ
         ({"frame": -1}, "frame"),
         ({"question": "x" * 101}, "101 characters; the limit is 100"),
         ({"video_path": "clips/a.mp4"}, "must be an absolute path"),
+        ({"video_path": "http://a.org/a.mp4"}, "an https: URL"),
+        ({"video_path": "file:///etc/passwd"}, "must be an absolute path"),
         ({"video_path": "/\ud800"}, "not valid Unicode"),
         ({"question": "\ud800"}, "not valid Unicode"),
     ],
@@ -117,6 +140,8 @@ def test_optional_fields_reach_the_service(client: TestClient, service: FakeServ
         "negative",
         "too long",
         "relative",
+        "http",
+        "file",
         "surrogate in the path",
         "surrogate in the question",
     ],
@@ -241,6 +266,27 @@ def test_emotions_refuses_what_would_mean_nothing(
     assert response.status_code == 400
     assert next(iter(wrong)) in response.json()["error"]["message"]
     assert not service.scored
+
+
+@pytest.mark.parametrize("status", ["hit", "miss", None])
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/process_video", QUESTION),
+        ("/api/predict/", {"data": ["/clips/a.mp4", "?"]}),
+        ("/v1/emotions", {"video_path": "/clips/a.mp4", "explain": True}),
+        ("/v1/chat/completions", CHAT),
+        ("/v1/chat/completions", CHAT | {"stream": True}),
+    ],
+    ids=["process_video", "gradio", "emotions", "chat", "streamed chat"],
+)
+def test_a_header_tells_what_was_given_before(
+    client: TestClient, service: FakeService, path: str, asked: dict[str, Any], status: CacheStatus
+) -> None:
+    service.cache = status
+    response = client.post(path, json=asked)
+    assert response.status_code == 200
+    assert response.headers.get("X-Cache") == status
 
 
 @pytest.mark.parametrize("sent", ["abc-1.2:3", "x" * 128])

@@ -184,14 +184,14 @@ def test_a_clip_comes_in_many_forms(
         ({"messages": [{"role": "user", "content": [CLIP, CLIP]}]}, "2 clips; exactly one"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "role"),
         (
-            {"messages": [{"role": "user", "content": [{**CLIP, "video_url": "https://x/a.mp4"}]}]},
-            "neither a data",
+            {"messages": [{"role": "user", "content": [{**CLIP, "video_url": "http://x/a.mp4"}]}]},
+            "none of a data",
         ),
         (
             {"messages": [{"role": "user", "content": [{**CLIP, "video_url": "file://host/a"}]}]},
             "another host",
         ),
-        ({"messages": about("clips/a.mp4")}, "nor an absolute path"),
+        ({"messages": about("clips/a.mp4")}, "and an absolute path"),
         ({"messages": about("file://[")}, "is no URL"),
         ({"frame": -1}, "frame"),
         (

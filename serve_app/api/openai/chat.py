@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
+from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_question import check_question
 from serve_app.api.errors import openai_error, unexpected
 from serve_app.api.examples import CHAT_ANSWERS, CHAT_REQUESTS, MODELS_ANSWERS, named
@@ -17,7 +18,7 @@ from serve_app.api.openai.conversation import read_conversation
 from serve_app.api.openai.responses import EVENT_STREAM, SSE, Completion, ModelList
 from serve_app.api.openai.schema import ChatRequest
 from serve_app.api.request_id import current_request_id
-from serve_app.api.request_log import note, note_error, note_usage
+from serve_app.api.request_log import note, note_cache, note_error, note_usage
 from serve_app.api.responses import answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.errors import InvalidRequestError, ModelNotFoundError, ServeAppError
@@ -48,6 +49,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     )
     async def chat_completions(
         body: Annotated[ChatRequest, Body(openapi_examples=named(CHAT_REQUESTS))],
+        response: Response,
     ) -> dict[str, Any] | Response:
         """OpenAI's chat: one clip, user and assistant in turn, the user last. With `stream`, as events."""
         if body.model != settings.model_name:
@@ -59,12 +61,16 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         if not body.stream:
             answer = await service.answer(asked)
             note(answer)
+            add_cache_header(response, answer.cache)
             return _completion(head, answer.text, answer.finish_reason, answer.usage, answer.scores)
         deltas = _deltas(service, asked)
         # The first one decides: an error before it still has a status.
         first = await anext(deltas)
+        note_cache(first.cache)
         events = _events(first, deltas, head, body)
-        return StreamingResponse(events, media_type=SSE)
+        streamed = StreamingResponse(events, media_type=SSE)
+        add_cache_header(streamed, first.cache)
+        return streamed
 
     @router.get(
         "/v1/models",
@@ -151,7 +157,9 @@ async def _deltas(
     if asked.prompt.parity == "reference":
         # The original's text is only known when the whole answer is.
         answer = await service.answer(asked)
-        yield AnswerDelta(answer.text, answer.finish_reason, answer.usage, answer.scores)
+        yield AnswerDelta(
+            answer.text, answer.finish_reason, answer.usage, answer.scores, answer.cache
+        )
         return
     async with aclosing(service.stream(asked)) as deltas:
         async for delta in deltas:

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from serve_app.api.clip_body import DATA_URL, decode_data_url
+from serve_app.api.clip_question import is_https
 from serve_app.api.openai.schema import (
     AudioPart,
     ImagePart,
@@ -100,6 +101,8 @@ def _url(part: VideoPart | ImagePart | AudioPart) -> str:
 def _from_url(url: str) -> ClipSource:
     if DATA_URL.match(url):
         return ClipSource(data=decode_data_url(url))
+    if is_https(url):
+        return ClipSource(url=url)
     if url.startswith("file:"):
         try:
             parts = urlsplit(url)
@@ -110,6 +113,6 @@ def _from_url(url: str) -> ClipSource:
         url = unquote(parts.path)
     if not Path(url).is_absolute():
         raise InvalidRequestError(
-            f"{url[:80]!r} is neither a data: URL in base64 nor an absolute path on the server"
+            f"{url[:80]!r} is none of a data: URL in base64, an https: URL and an absolute path on the server"
         )
     return ClipSource(path=url)

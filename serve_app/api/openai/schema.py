@@ -22,7 +22,7 @@ class _Body(BaseModel):
 
 
 class MediaUrl(_Body):
-    """An absolute path, a file: URL, or a data: URL in base64."""
+    """An absolute path, a file: or https: URL, or a data: URL in base64."""
 
     url: UnicodeText
     detail: Literal["auto", "low", "high"] | None = None  # of an image: there is one size

@@ -1,0 +1,129 @@
+"""Answers that were given before, for requests that can have no other. Off by default."""
+
+import hashlib
+import json
+import pickle
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, replace
+from typing import Any
+
+from cachetools import TTLCache
+
+from serve_app.engine import DEFAULT_PROMPT, Engine, clip_uuid
+from serve_app.settings import AnswerCacheSettings
+from serve_app.types import Answer, AnswerDelta, Clip, LabelScores, PromptOptions, Sampling, Turn
+
+NO_TIME_MS = {"queue": 0.0, "first_token": 0.0, "total": 0.0}
+
+
+class CachedEngine:
+    """Engine's three ways to ask. Only greedy answers are kept, and label scores, which always are."""
+
+    def __init__(self, engine: Engine, settings: AnswerCacheSettings) -> None:
+        self._engine = engine
+        self._answers = AnswerCache(settings)
+
+    async def answer(
+        self,
+        clip: Clip,
+        question: str,
+        sampling: Sampling,
+        request_id: str | None = None,
+        options: PromptOptions = DEFAULT_PROMPT,
+        history: Sequence[Turn] = (),
+    ) -> Answer:
+        """See Engine.answer. What is not of the answer itself, times and voice, is this request's."""
+        asked = (clip, question, sampling, request_id, options, history)
+        if sampling.temperature > 0:
+            return await self._engine.answer(*asked)
+        key = self._key("answer", clip, options, question, asdict(sampling), history)
+        found: Answer | None = self._answers.get(key)
+        if found is not None:
+            times = NO_TIME_MS | {"decode": clip.decode_ms}
+            return replace(found, timings_ms=times, voice=clip.voice, cache="hit")
+        answer = await self._engine.answer(*asked)
+        self._answers.put(key, answer)
+        return replace(answer, cache="miss")
+
+    async def stream(
+        self,
+        clip: Clip,
+        question: str,
+        sampling: Sampling,
+        request_id: str | None = None,
+        options: PromptOptions = DEFAULT_PROMPT,
+        history: Sequence[Turn] = (),
+    ) -> AsyncGenerator[AnswerDelta, None]:
+        """See Engine.stream. What was kept comes in one delta; one that did not end is not kept."""
+        asked = (clip, question, sampling, request_id, options, history)
+        key = self._key("stream", clip, options, question, asdict(sampling), history)
+        is_kept = sampling.temperature == 0
+        found: AnswerDelta | None = self._answers.get(key) if is_kept else None
+        if found is not None:
+            yield replace(found, cache="hit")
+            return
+        said: list[AnswerDelta] = []
+        async with aclosing(self._engine.stream(*asked)) as deltas:
+            async for delta in deltas:
+                said.append(delta)
+                yield replace(delta, cache="miss") if is_kept else delta
+        if is_kept:
+            self._answers.put(key, _joined(said))
+
+    async def score(
+        self,
+        clip: Clip,
+        question: str,
+        labels: Sequence[str],
+        request_id: str | None = None,
+        options: PromptOptions = DEFAULT_PROMPT,
+    ) -> LabelScores:
+        """See Engine.score."""
+        key = self._key("score", clip, options, question, list(labels), ())
+        found: LabelScores | None = self._answers.get(key)
+        if found is not None:
+            times = {"decode": clip.decode_ms, "total": 0.0}
+            return replace(found, timings_ms=times, voice=clip.voice, cache="hit")
+        scores = await self._engine.score(clip, question, labels, request_id, options)
+        self._answers.put(key, scores)
+        return replace(scores, cache="miss")
+
+    def _key(
+        self,
+        kind: str,
+        clip: Clip,
+        options: PromptOptions,
+        question: str,
+        how: Mapping[str, Any] | Sequence[str],
+        history: Sequence[Turn],
+    ) -> str:
+        """All that an answer depends on. Its provenance is of it: model, layout, frame, what was missing."""
+        turns = [asdict(turn) for turn in history]
+        provenance = self._engine.provenance(clip, options)
+        named = [kind, clip_uuid(clip), provenance, question, how, turns]
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+
+class AnswerCache:
+    """The least recently used goes first when the bytes run out, and each after its time."""
+
+    def __init__(self, settings: AnswerCacheSettings) -> None:
+        self._pickled: TTLCache[str, bytes] = TTLCache(
+            settings.max_bytes, settings.ttl_s, getsizeof=len
+        )
+
+    def get(self, key: str) -> Any:
+        """None where there is none."""
+        pickled = self._pickled.get(key)
+        return None if pickled is None else pickle.loads(pickled)
+
+    def put(self, key: str, value: Any) -> None:
+        pickled = pickle.dumps(value)
+        if len(pickled) <= self._pickled.maxsize:
+            self._pickled[key] = pickled
+
+
+def _joined(deltas: Sequence[AnswerDelta]) -> AnswerDelta:
+    scores = tuple(score for delta in deltas for score in delta.scores)
+    return replace(deltas[-1], text="".join(delta.text for delta in deltas), scores=scores)
