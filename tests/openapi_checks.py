@@ -1,6 +1,7 @@
 """Requests made up from our OpenAPI document, and how their answers are held to it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -11,6 +12,8 @@ from schemathesis.specs.openapi.checks import (
     positive_data_acceptance,
     unsupported_method,
 )
+
+Test = TypeVar("Test", bound=Callable[..., None])
 
 JSON, FORM, PROBLEM = "application/json", "multipart/form-data", "application/problem+json"
 CONFIG = {"seed": 1, "generation": {"deterministic": True}}
@@ -34,14 +37,22 @@ def load(document: dict[str, Any], app: Any = None) -> Any:
     return schema
 
 
-def examples(number: int) -> Any:
-    """So many for each operation, beside those of the document and its edges; the same ones every time."""
-    return settings(
-        max_examples=number,
+def made_up(schema: Any, num_requests: int) -> Callable[[Test], Test]:
+    """Runs a test for each operation: the shown requests, those at the edges, and so many others.
+
+    They are the same ones every time.
+    """
+    chosen = settings(
+        max_examples=num_requests,
         derandomize=True,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
+
+    def decorate(test: Test) -> Test:
+        return cast(Test, schema.parametrize()(chosen(test)))
+
+    return decorate
 
 
 def send(case: Case[Any], **arguments: Any) -> Any:

@@ -76,7 +76,7 @@ EMOTIONS_ANSWERS: dict[str, Any] = {
 }
 EMOTIONS_FIELDS: dict[str, Any] = {"labels": ["calm", "tense"]}
 
-MESSAGES = [
+MESSAGES: Any = [
     {
         "role": "user",
         "content": [

@@ -136,7 +136,8 @@ def _answer(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _security(asks_for_keys: bool) -> list[dict[str, list[str]]]:
-    return [*([] if asks_for_keys else [{}]), *({name: []} for name in SECURITY)]
+    nobody: list[dict[str, list[str]]] = [] if asks_for_keys else [{}]
+    return [*nobody, *({name: []} for name in SECURITY)]
 
 
 def _headers(is_counted: bool) -> dict[str, Any]:

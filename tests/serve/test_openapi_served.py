@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openapi_checks import JSON, check, examples, load, send
+from openapi_checks import JSON, check, load, made_up, send
 from schemathesis import Case
 from unit.test_api import FakeService
 
@@ -29,8 +29,7 @@ def test_the_server_serves_the_document(http: httpx.Client) -> None:
     assert http.get("/docs").status_code == 200
 
 
-@SERVED.parametrize()
-@examples(5)
+@made_up(SERVED, 5)
 def test_the_document_is_true_of_the_server(server_url: str, case: Case[Any]) -> None:
     check(case, send(case, base_url=server_url), accepts_all=False)
 

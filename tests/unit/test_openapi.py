@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import jsonschema_rs
 import pytest
-from openapi_checks import JSON, PROBLEM, check, examples, load, send
+from openapi_checks import JSON, PROBLEM, check, load, made_up, send
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -83,14 +83,12 @@ WITHOUT_KEYS = described(TalkativeService())
 WITH_KEYS = described(TalkativeService(), access={"keys_file": KEYS})
 
 
-@WITHOUT_KEYS.parametrize()
-@examples(NUM_EXAMPLES)
+@made_up(WITHOUT_KEYS, NUM_EXAMPLES)
 def test_the_document_is_true_of_an_open_server(case: Case[Any]) -> None:
     check(case, send(case))
 
 
-@WITHOUT_KEYS.parametrize()
-@examples(NUM_EXAMPLES)
+@made_up(WITHOUT_KEYS, NUM_EXAMPLES)
 def test_the_document_is_true_for_clients_that_accept_problems(case: Case[Any]) -> None:
     headers = {"Accept": PROBLEM}
     response = send(case, headers=headers)
@@ -100,14 +98,12 @@ def test_the_document_is_true_for_clients_that_accept_problems(case: Case[Any]) 
         assert response.headers["content-type"] == [PROBLEM]
 
 
-@WITH_KEYS.parametrize()
-@examples(NUM_EXAMPLES)
+@made_up(WITH_KEYS, NUM_EXAMPLES)
 def test_the_document_is_true_for_whoever_has_a_key(case: Case[Any]) -> None:
     check(case, send(case, headers=KEY), headers=KEY)
 
 
-@WITH_KEYS.parametrize()
-@examples(10)
+@made_up(WITH_KEYS, 10)
 def test_without_a_key_everything_but_the_probes_is_401(case: Case[Any]) -> None:
     case.headers.pop("X-API-Key", None)
     case.headers.pop("Authorization", None)
@@ -117,8 +113,7 @@ def test_without_a_key_everything_but_the_probes_is_401(case: Case[Any]) -> None
     assert (response.status_code == 401) == (not is_open)
 
 
-@WITHOUT_KEYS.include(path="/v1/chat/completions").parametrize()
-@examples(2 * NUM_EXAMPLES)
+@made_up(WITHOUT_KEYS.include(path="/v1/chat/completions"), 2 * NUM_EXAMPLES)
 def test_the_document_is_true_of_chats_that_are_ones(case: Case[Any]) -> None:
     """Made-up messages are hardly ever about one clip."""
     if isinstance(case.body, dict):
@@ -251,13 +246,12 @@ def test_the_document_is_openapi() -> None:
         schema.validate()
 
 
-def test_keys_are_asked_for_where_there_are_some() -> None:
-    for schema, expected in (
-        (WITHOUT_KEYS, [{}, {"ApiKey": []}, {"Bearer": []}]),
-        (WITH_KEYS, [{"ApiKey": []}, {"Bearer": []}]),
-    ):
-        for path, methods in schema.raw_schema["paths"].items():
-            for operation in methods.values():
-                assert operation["security"] == ([] if path in PROBES else expected)
-                needs_key = path not in PROBES and {} not in expected
-                assert ("401" in operation["responses"]) == needs_key
+@pytest.mark.parametrize("asks_for_keys", [True, False], ids=["with keys", "open"])
+def test_keys_are_asked_for_where_there_are_some(asks_for_keys: bool) -> None:
+    document = (WITH_KEYS if asks_for_keys else WITHOUT_KEYS).raw_schema
+    nobody: list[Any] = [] if asks_for_keys else [{}]
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            expected = [] if path in PROBES else [*nobody, {"ApiKey": []}, {"Bearer": []}]
+            assert operation["security"] == expected
+            assert ("401" in operation["responses"]) == (asks_for_keys and path not in PROBES)
