@@ -136,8 +136,9 @@ def _answer(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _security(asks_for_keys: bool) -> list[dict[str, list[str]]]:
-    nobody: list[dict[str, list[str]]] = [] if asks_for_keys else [{}]
-    return [*nobody, *({name: []} for name in SECURITY)]
+    nobody: dict[str, list[str]] = {}
+    keys: list[dict[str, list[str]]] = [{name: []} for name in SECURITY]
+    return keys if asks_for_keys else [nobody, *keys]
 
 
 def _headers(is_counted: bool) -> dict[str, Any]:
