@@ -40,6 +40,7 @@ CHAT = "/v1/chat/completions"
 READY = "/readyz"
 MODELS = (ErrorBody, ErrorTitle, GradioInvalid, GradioRefused, OpenAIError, Problem)
 
+UNREADABLE = "http_400"  # FastAPI's, for bytes that are no text
 NEVER_RAISED = {RequestError, ClipError}  # bases
 AT_START = {CheckpointError, ConfigurationError}
 AT_THE_DOOR = {UnauthorizedError, RateLimitedError}
@@ -61,7 +62,7 @@ def failures(path: str, has_body: bool, asks_for_keys: bool, limits_rates: bool)
     """Of one route.
 
     Args:
-        has_body: it is about a clip.
+        has_body: it is about a clip, and reads it.
         asks_for_keys: the server has keys.
         limits_rates: it counts requests.
     """
@@ -76,7 +77,7 @@ def failures(path: str, has_body: bool, asks_for_keys: bool, limits_rates: bool)
     kinds -= set() if limits_rates else {RateLimitedError}
     found = [_failure(path, kind) for kind in kinds]
     if path == CHAT or path in PATHS:
-        found.append(Failure(400, "http_400", "Bad Request", "The body cannot be read."))
+        found.append(Failure(400, UNREADABLE, "Bad Request", "The body cannot be read."))
     return sorted(found, key=lambda each: (each.status, each.code))
 
 
@@ -102,14 +103,19 @@ def _failure(path: str, kind: type[ServeAppError]) -> Failure:
 
 def _response(path: str, status: int, same: list[Failure]) -> dict[str, Any]:
     lines = [f"`{each.code}`: {each.sentence}" for each in same]
+    content = {JSON: {"schema": _schema(path, same), "examples": _examples(path, same)}}
+    if not _is_gradios(path, same):
+        content[PROBLEM] = {"schema": ref(Problem), "examples": _problems(same)}
     return {
         "description": "\n\n".join([HTTPStatus(status).phrase, *lines]),
         "headers": _headers(status, same),
-        "content": {
-            JSON: {"schema": _schema(path, status, same), "examples": _examples(path, same)},
-            PROBLEM: {"schema": ref(Problem), "examples": _problems(same)},
-        },
+        "content": content,
     }
+
+
+def _is_gradios(path: str, same: list[Failure]) -> bool:
+    """Gradio's own form, whatever is accepted."""
+    return path in PATHS and {each.code for each in same} == {UNREADABLE}
 
 
 def _headers(status: int, same: list[Failure]) -> dict[str, Any]:
@@ -133,7 +139,7 @@ def _headers(status: int, same: list[Failure]) -> dict[str, Any]:
     return headers
 
 
-def _schema(path: str, status: int, same: list[Failure]) -> dict[str, Any]:
+def _schema(path: str, same: list[Failure]) -> dict[str, Any]:
     codes = {each.code for each in same}
     if path.startswith(OPENAI_PREFIX):
         return ref(OpenAIError)
@@ -141,7 +147,7 @@ def _schema(path: str, status: int, same: list[Failure]) -> dict[str, Any]:
         return ref(ErrorTitle)
     if path not in PATHS:
         return ref(ErrorBody)
-    if codes == {"http_400"}:
+    if _is_gradios(path, same):
         return ref(GradioRefused)
     if InvalidRequestError.code in codes:
         return {"anyOf": [ref(ErrorBody), ref(GradioInvalid)]}
@@ -152,7 +158,7 @@ def _examples(path: str, same: list[Failure]) -> dict[str, Any]:
     return {
         each.code: {
             "value": {"detail": each.sentence}
-            if path in PATHS and each.code == "http_400"
+            if _is_gradios(path, same)
             else body_at(path, each.title, each.status, each.sentence, each.code)
         }
         for each in same
