@@ -123,7 +123,7 @@ def _validated(model: "type[Model]", body: Body) -> "Model":
     from serve_app.api.errors import describe_problems
 
     try:
-        return model.model_validate(body)
+        return model.model_validate(body, strict=True)
     except ValidationError as error:
         raise InvalidRequestError(describe_problems(error.errors())) from error
 

@@ -13,6 +13,7 @@ from serve_app.api.access import Access
 from serve_app.api.body_limit import BodyLimit
 from serve_app.api.errors import UnexpectedErrors, add_error_handlers
 from serve_app.api.openai import chat
+from serve_app.api.openapi import describe
 from serve_app.api.request_id import RequestIds
 from serve_app.api.request_log import RequestLog
 from serve_app.api.service import AnswerService
@@ -60,11 +61,13 @@ def create_api(
     api.include_router(chat.create_router(service, settings))
     api.include_router(operations.create_router(service))
     add_error_handlers(api, settings)
+    keys = KeyStore(settings.access.keys_file)
+    describe(api, settings, asks_for_keys=not keys.is_open)
     # The last one added is the outermost.
     api.add_middleware(BodyLimit, limits=settings.limits)
     api.add_middleware(
         Access,
-        keys=KeyStore(settings.access.keys_file),
+        keys=keys,
         counter=counter or MemoryCounter(),
         settings=settings.access,
     )

@@ -47,6 +47,8 @@ def clip_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
 
     async def read(request: Request) -> Model:
         content_type = request.headers.get("content-type", JSON).split(";")[0].strip().lower()
+        if content_type in (JSON, FORM):
+            _check_query(model, request)
         if content_type == JSON:
             return _from_json(model, await request.body())
         if content_type == FORM:
@@ -62,23 +64,13 @@ def clip_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
     return read
 
 
-def openapi_body(model: type[ClipQuestion]) -> dict[str, Any]:
-    """The forms of the body, for the route's `openapi_extra`."""
-    schema = model.model_json_schema()
-    properties: dict[str, Any] = schema["properties"]
-    rest = {name: each for name, each in properties.items() if name != "video_path"}
-    required = [name for name in schema.get("required", ()) if name != "video_path"]
-    form = {
-        "type": "object",
-        "properties": {FILE_FIELD: {"type": "string", "format": "binary"}, **rest},
-        "required": [FILE_FIELD, *required],
-    }
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {JSON: {"schema": schema}, FORM: {"schema": form}},
-        }
-    }
+def _check_query(model: type[ClipQuestion], request: Request) -> None:
+    """Fields there would be ignored."""
+    for name in request.query_params:
+        if name in model.model_fields:
+            raise InvalidRequestError(
+                f"field {name!r} is in the query; it belongs into the body, which is not the clip itself"
+            )
 
 
 def _from_json(model: type[Model], body: bytes) -> Model:
@@ -96,15 +88,15 @@ def _from_json(model: type[Model], body: bytes) -> Model:
 
 
 def from_fields(model: type[Model], fields: Any, where: tuple[str, ...]) -> Model:
-    """The validated body; a data: URL in video_path becomes the clip's bytes.
+    """The validated body of JSON; a data: URL in video_path becomes the clip's bytes.
 
     Args:
         where: the fields lie, for the errors.
     """
     url = fields.get("video_path") if isinstance(fields, dict) else None
     if not isinstance(url, str) or not DATA_URL.match(url):
-        return _validated(model, fields, where)
-    body = _validated(model, {**fields, "video_path": NOT_A_PATH}, where)
+        return _validated(model, fields, where, strict=True)
+    body = _validated(model, {**fields, "video_path": NOT_A_PATH}, where, strict=True)
     body.attach(decode_data_url(url))
     return body
 
@@ -170,14 +162,17 @@ def _structured(text: str) -> Any:
 def _with_bytes(model: type[Model], fields: Mapping[str, Any], data: bytes) -> Model:
     if "video_path" in fields:
         raise InvalidRequestError("video_path and the clip's own bytes: one of the two")
-    body = _validated(model, {**fields, "video_path": NOT_A_PATH}, ("body",))
+    body = _validated(model, {**fields, "video_path": NOT_A_PATH}, ("body",), strict=None)
     body.attach(data)
     return body
 
 
-def _validated(model: type[Model], fields: Any, where: tuple[str, ...]) -> Model:
+def _validated(
+    model: type[Model], fields: Any, where: tuple[str, ...], strict: bool | None
+) -> Model:
+    """`strict`: a number in quotes is none. None: as the model has it, for what can only be text."""
     try:
-        return model.model_validate(fields)
+        return model.model_validate(fields, strict=strict)
     except ValidationError as error:
         problems = [{**each, "loc": (*where, *each["loc"])} for each in error.errors()]
         raise RequestValidationError(problems) from error

@@ -1,11 +1,12 @@
 """What every route about a clip takes: the clip, the question, and how both become the model's input."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -25,9 +26,21 @@ from serve_app.types import (
     Tokenization,
 )
 
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 5.0 is a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
+Count = Annotated[int, Field(ge=0), Whole]
+PositiveCount = Annotated[int, Field(gt=0), Whole]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63), Whole]
 FrameTime = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 FeatureName = Literal["face_feature", "temporal_feature", "audio_feature"]
-Feature = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
+FLOAT32_MAX = float(np.finfo(np.float32).max)  # beyond it a feature would become infinite
+FeatureValue = Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX, allow_inf_nan=False)]
+Feature = Annotated[list[FeatureValue], Field(min_length=1)]
 
 
 def _check_unicode(value: str) -> str:
@@ -41,6 +54,12 @@ def _check_unicode(value: str) -> str:
 
 UnicodeText = Annotated[str, AfterValidator(_check_unicode)]
 
+BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+CLIP_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": f"^(/|https:|data:[^;,]*(;[^;,]*)*;base64,{BASE64}$)",
+}
+
 
 class ClipQuestion(BaseModel):
     """Base of the requests' bodies. Unknown fields are refused."""
@@ -51,7 +70,8 @@ class ClipQuestion(BaseModel):
         description=(
             "An absolute path on the server, inside its allowed roots; a data: URL in base64; or an "
             "https: URL of a domain that the server may fetch from."
-        )
+        ),
+        json_schema_extra={"pattern": CLIP_SCHEMA["pattern"]},
     )
     question: UnicodeText
     frame: Literal["first", "middle", "sharpest"] | FrameTime = "first"

@@ -7,10 +7,13 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import Field
 
 from serve_app.api.cache_header import add_cache_header
-from serve_app.api.clip_body import clip_body, openapi_body
+from serve_app.api.clip_body import clip_body
+from serve_app.api.clip_body_schema import clip_body_schema
 from serve_app.api.clip_question import ClipQuestion, UnicodeText, check_question
+from serve_app.api.examples import EMOTIONS_ANSWERS, EMOTIONS_FIELDS, EMOTIONS_REQUESTS
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import note
+from serve_app.api.responses import EmotionsAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.emotions import NINE, REASON_QUESTIONS, emotion_question, with_sentence
 from serve_app.label_tree import MAX_LABELS, MIN_LABELS
@@ -63,11 +66,17 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     """POST /v1/emotions."""
     router = APIRouter(tags=["emotions"])
 
-    @router.post("/v1/emotions", openapi_extra=openapi_body(EmotionsRequest))
+    @router.post(
+        "/v1/emotions",
+        summary="Score labels",
+        responses=answer_schema(EmotionsAnswer, EMOTIONS_ANSWERS),
+        openapi_extra=clip_body_schema(EmotionsRequest, EMOTIONS_REQUESTS, EMOTIONS_FIELDS),
+    )
     async def emotions(
         request: Annotated[EmotionsRequest, Depends(clip_body(EmotionsRequest))],
         response: Response,
     ) -> dict[str, Any]:
+        """How probable each label is, by the model's own scores, and on request why."""
         for text in (request.question, request.transcript or ""):
             check_question(text, settings.limits)
         scores = await service.score(request.score_request(settings))

@@ -52,36 +52,47 @@ def error_response(error: ServeAppError, scope: Scope) -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, OverloadedError):
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    return _render(scope, error.title, _status(error, scope), error.message, error.code, headers)
+    status = status_at(route_path(scope), type(error))
+    return _render(scope, error.title, status, error.message, error.code, headers)
 
 
-def _status(error: ServeAppError, scope: Scope) -> int:
+def status_at(path: str, kind: type[ServeAppError]) -> int:
     """OpenAI's API calls a wrong field 400."""
-    is_openai = route_path(scope).startswith(OPENAI_PREFIX)
-    return 400 if is_openai and isinstance(error, InvalidRequestError) else error.status
+    is_openai = path.startswith(OPENAI_PREFIX)
+    return 400 if is_openai and issubclass(kind, InvalidRequestError) else kind.status
 
 
 def _render(
     scope: Scope, title: str, status: int, message: str, code: str, headers: dict[str, str]
 ) -> JSONResponse:
     if PROBLEM in Headers(scope=scope).get("accept", ""):
-        problem = {
-            "type": f"urn:emotion-llama:error:{code}",
-            "title": title,
-            "status": status,
-            "detail": message,
-            "instance": f"urn:request:{current_request_id()}",
-            "code": code,
-        }
-        return JSONResponse(problem, status, headers, media_type=PROBLEM)
-    if route_path(scope).startswith(OPENAI_PREFIX):
-        return JSONResponse(_openai_object(title, status, message, code), status, headers)
+        body = problem_body(title, status, message, code)
+        return JSONResponse(body, status, headers, media_type=PROBLEM)
+    return JSONResponse(body_at(route_path(scope), title, status, message, code), status, headers)
+
+
+def problem_body(title: str, status: int, message: str, code: str) -> dict[str, Any]:
+    """RFC 9457's."""
+    return {
+        "type": f"urn:emotion-llama:error:{code}",
+        "title": title,
+        "status": status,
+        "detail": message,
+        "instance": f"urn:request:{current_request_id()}",
+        "code": code,
+    }
+
+
+def body_at(path: str, title: str, status: int, message: str, code: str) -> dict[str, Any]:
+    """The one that belongs to the path."""
+    if path.startswith(OPENAI_PREFIX):
+        return _openai_object(title, status, message, code)
     # These two bodies are the original guide's, to the letter.
     if code == UnauthorizedError.code:
-        return JSONResponse({"error": title}, status, headers)
+        return {"error": title}
     if code == RateLimitedError.code:
-        return JSONResponse({"error": f"{title}: {message}"}, status, headers)
-    return JSONResponse({"error": title, "code": status, "details": message}, status, headers)
+        return {"error": f"{title}: {message}"}
+    return {"error": title, "code": status, "details": message}
 
 
 def openai_error(error: ServeAppError) -> dict[str, Any]:
@@ -140,7 +151,8 @@ def add_error_handlers(api: FastAPI, settings: AppSettings) -> None:
         if route_path(request.scope) in PATHS:
             # Gradio's own form for a malformed body, but for what was sent, which it repeats.
             problems = [{name: each[name] for name in GRADIO_FIELDS} for each in error.errors()]
-            return JSONResponse({"detail": jsonable_encoder(problems)}, 422)
+            headers = {"X-Error-Code": InvalidRequestError.code}
+            return JSONResponse({"detail": jsonable_encoder(problems)}, 422, headers)
         invalid = InvalidRequestError(describe_problems(error.errors()))
         return error_response(invalid, request.scope)
 

@@ -1,16 +1,18 @@
 """POST /api/predict and /run/predict: what Gradio 4.44.1 answered for the original's page, without Gradio."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, Field
 
 from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import from_fields
-from serve_app.api.clip_question import check_question
+from serve_app.api.clip_question import CLIP_SCHEMA, check_question
+from serve_app.api.examples import PREDICT_ANSWERS, PREDICT_REQUESTS, named
 from serve_app.api.legacy import ProcessVideoRequest
 from serve_app.api.request_log import note
+from serve_app.api.responses import PredictAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings
 
@@ -23,7 +25,10 @@ class PredictRequest(BaseModel):
 
     data: list[Any] = Field(
         description="The clip's path and the question; further items are ignored.",
-        examples=[["/clips/a.mp4", "[emotion] What is the emotion expressed in this video?"]],
+        json_schema_extra={
+            "prefixItems": [CLIP_SCHEMA, {"type": "string"}],
+            "minItems": NUM_INPUTS,
+        },
     )
 
     def question(self) -> ProcessVideoRequest:
@@ -65,7 +70,11 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     router = APIRouter(tags=["legacy"])
     durations = Durations()
 
-    async def predict(request: PredictRequest, response: Response) -> dict[str, Any]:
+    async def predict(
+        request: Annotated[PredictRequest, Body(openapi_examples=named(PREDICT_REQUESTS))],
+        response: Response,
+    ) -> dict[str, Any]:
+        """What called the original's Gradio page. Also /run/predict, and both with a slash at the end."""
         started = time.perf_counter()
         question = request.question()
         check_question(question.question, settings.limits)
@@ -76,5 +85,12 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         return predict_body(answer.text, duration_s, durations.add(duration_s))
 
     for path in PATHS:
-        router.add_api_route(path, predict, methods=["POST"], include_in_schema=path == PATHS[0])
+        router.add_api_route(
+            path,
+            predict,
+            methods=["POST"],
+            include_in_schema=path == PATHS[0],
+            summary="Ask a question as Gradio's clients do",
+            responses=answer_schema(PredictAnswer, PREDICT_ANSWERS),
+        )
     return router

@@ -7,10 +7,17 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import Field
 
 from serve_app.api.cache_header import add_cache_header
-from serve_app.api.clip_body import clip_body, openapi_body
-from serve_app.api.clip_question import ClipQuestion, check_question
+from serve_app.api.clip_body import clip_body
+from serve_app.api.clip_body_schema import clip_body_schema
+from serve_app.api.clip_question import ClipQuestion, Count, PositiveCount, Seed, check_question
+from serve_app.api.examples import (
+    PROCESS_VIDEO_ANSWERS,
+    PROCESS_VIDEO_FIELDS,
+    PROCESS_VIDEO_REQUESTS,
+)
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import note
+from serve_app.api.responses import ProcessVideoAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings, SamplingSettings
 from serve_app.types import AnswerRequest, Sampling
@@ -25,10 +32,10 @@ class ProcessVideoRequest(ClipQuestion):
     voice: bool = Field(default=False, description="Add statistics of the voice to the answer.")
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
+    top_k: Count | None = None
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
-    max_tokens: int | None = Field(default=None, gt=0)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    max_tokens: PositiveCount | None = None
+    seed: Seed | None = None
     details: bool = Field(default=False, description="Add token ids, timings and provenance.")
 
     def answer_request(self, settings: AppSettings) -> AnswerRequest:
@@ -52,11 +59,19 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     """POST /process_video."""
     router = APIRouter(tags=["legacy"])
 
-    @router.post("/process_video", openapi_extra=openapi_body(ProcessVideoRequest))
+    @router.post(
+        "/process_video",
+        summary="Ask a question about a clip",
+        responses=answer_schema(ProcessVideoAnswer, PROCESS_VIDEO_ANSWERS),
+        openapi_extra=clip_body_schema(
+            ProcessVideoRequest, PROCESS_VIDEO_REQUESTS, PROCESS_VIDEO_FIELDS
+        ),
+    )
     async def process_video(
         request: Annotated[ProcessVideoRequest, Depends(clip_body(ProcessVideoRequest))],
         response: Response,
     ) -> dict[str, Any]:
+        """The route of the original's API guide. What was not asked for is left out of the answer."""
         check_question(request.question, settings.limits)
         answer = await service.answer(request.answer_request(settings))
         note(answer)

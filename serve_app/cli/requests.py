@@ -82,7 +82,7 @@ def request_body(fields: Mapping[str, Any]) -> dict[str, Any]:
         "details": True,
     }
     try:
-        ProcessVideoRequest.model_validate(body)
+        ProcessVideoRequest.model_validate(body, strict=True)
     except ValidationError as error:
         raise InvalidRequestError(describe_problems(error.errors())) from error
     return body

@@ -91,6 +91,7 @@ def test_a_malformed_body_is_gradios_422(
     response = client.post("/api/predict/", content=content, headers=headers)
     (problem,) = response.json()["detail"]
     assert response.status_code == 422
+    assert response.headers["X-Error-Code"] == "invalid_request"
     assert problem["type"] == kind
     assert loc is None or problem["loc"] == loc
     assert not service.asked

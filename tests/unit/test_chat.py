@@ -257,3 +257,11 @@ def test_logprobs_are_asked_for(client: TestClient, service: FakeService) -> Non
     ask(client, logprobs=True, top_logprobs=3)
     ask(client)
     assert [each.sampling.num_logprobs for each in service.asked] == [3, None]
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": "0"}, {"stream": "yes"}, {"seed": "3"}], ids=str)
+def test_numbers_and_booleans_are_said_as_such(client: TestClient, wrong: dict[str, Any]) -> None:
+    response = ask(client, **wrong)
+    assert response.status_code == 400
+    assert next(iter(wrong)) in response.json()["error"]["message"]
+    assert ask(client, max_tokens=7.0, seed=3.0).status_code == 200

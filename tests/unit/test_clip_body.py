@@ -172,3 +172,46 @@ async def test_a_slow_body_may_take_its_time_and_a_trickle_may_not(
             "/process_video?question=x", content=body(), headers={"Content-Type": "video/mp4"}
         )
     assert response.status_code == status, response.text
+
+
+@pytest.mark.parametrize("form", ["json", "form"])
+def test_fields_in_the_query_are_refused_beside_other_bodies(
+    client: TestClient, service: FakeService, form: str
+) -> None:
+    """They were ignored."""
+    asked: Any = {"json": {"video_path": "/a.mp4", "question": "?"}}
+    sent = {"data": {"question": "?"}, "files": FILE} if form == "form" else asked
+    response = client.post("/process_video", params={"temperature": "0", "other": "1"}, **sent)
+    assert response.status_code == 422
+    assert "'temperature' is in the query" in response.json()["details"]
+    client.post("/process_video", params={"other": "1"}, **sent).raise_for_status()
+    assert len(service.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": "0"}, {"seed": "3"}, {"details": "yes"}, {"voice": 1}, {"top_k": 1.5}],
+    ids=str,
+)
+def test_json_says_numbers_and_booleans_as_such(client: TestClient, wrong: dict[str, Any]) -> None:
+    body = {"video_path": "/a.mp4", "question": "?"}
+    response = client.post("/process_video", json=body | wrong)
+    assert response.status_code == 422
+    assert next(iter(wrong)) in response.json()["details"]
+
+
+def test_a_whole_number_may_have_a_point(client: TestClient, service: FakeService) -> None:
+    whole = {"seed": 3.0, "max_tokens": 7.0, "top_k": 0.0}
+    body = {"video_path": "/a.mp4", "question": "?"}
+    client.post("/process_video", json=body | whole).raise_for_status()
+    sampling = service.asked[0].sampling
+    assert (sampling.seed, sampling.max_tokens, sampling.top_k) == (3, 7, 0)
+
+
+def test_a_feature_beyond_float32_is_refused(client: TestClient) -> None:
+    """It would have become infinite."""
+    features = {"features": {"face_feature": [1e39]}}
+    body = {"video_path": "/a.mp4", "question": "?"}
+    response = client.post("/process_video", json=body | features)
+    assert response.status_code == 422
+    assert "features.face_feature.0" in response.json()["details"]

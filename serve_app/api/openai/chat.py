@@ -4,19 +4,22 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
 from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_question import check_question
 from serve_app.api.errors import openai_error, unexpected
+from serve_app.api.examples import CHAT_ANSWERS, CHAT_REQUESTS, MODELS_ANSWERS, named
 from serve_app.api.openai.conversation import read_conversation
+from serve_app.api.openai.responses import EVENT_STREAM, SSE, Completion, ModelList
 from serve_app.api.openai.schema import ChatRequest
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import note, note_cache, note_error, note_usage
+from serve_app.api.responses import answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.errors import InvalidRequestError, ModelNotFoundError, ServeAppError
 from serve_app.settings import AppSettings
@@ -38,8 +41,17 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     router = APIRouter(tags=["openai"])
     started = int(time.time())
 
-    @router.post("/v1/chat/completions", response_model=None)
-    async def chat_completions(body: ChatRequest, response: Response) -> dict[str, Any] | Response:
+    @router.post(
+        "/v1/chat/completions",
+        summary="Chat about a clip",
+        response_model=None,
+        responses=answer_schema(Completion, CHAT_ANSWERS, EVENT_STREAM),
+    )
+    async def chat_completions(
+        body: Annotated[ChatRequest, Body(openapi_examples=named(CHAT_REQUESTS))],
+        response: Response,
+    ) -> dict[str, Any] | Response:
+        """OpenAI's chat: one clip, user and assistant in turn, the user last. With `stream`, as events."""
         if body.model != settings.model_name:
             raise ModelNotFoundError(
                 f"model {body.model!r}; this server has {settings.model_name!r}"
@@ -56,12 +68,17 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         first = await anext(deltas)
         note_cache(first.cache)
         events = _events(first, deltas, head, body)
-        streamed = StreamingResponse(events, media_type="text/event-stream")
+        streamed = StreamingResponse(events, media_type=SSE)
         add_cache_header(streamed, first.cache)
         return streamed
 
-    @router.get("/v1/models")
+    @router.get(
+        "/v1/models",
+        summary="The one model there is",
+        responses=answer_schema(ModelList, MODELS_ANSWERS),
+    )
     async def models() -> dict[str, Any]:
+        """Under the name that a chat's `model` must have."""
         model = {
             "id": settings.model_name,
             "object": "model",

@@ -7,11 +7,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve_app.api.clip_question import FrameTime, UnicodeText
+from serve_app.api.clip_question import (
+    Count,
+    FrameTime,
+    PositiveCount,
+    Seed,
+    UnicodeText,
+    Whole,
+)
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class MediaUrl(_Body):
@@ -99,18 +106,18 @@ class ChatRequest(_Body):
     messages: list[Message] = Field(min_length=1, max_length=100)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0, description="vLLM's.")
+    top_k: Count | None = Field(default=None, description="vLLM's.")
     repetition_penalty: float | None = Field(
         default=None, ge=0.01, le=100, description="Over the answer's tokens; 1: none."
     )
-    max_tokens: int | None = Field(default=None, gt=0)
-    max_completion_tokens: int | None = Field(default=None, gt=0)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    max_tokens: PositiveCount | None = None
+    max_completion_tokens: PositiveCount | None = None
+    seed: Seed | None = None
     stop: UnicodeText | list[UnicodeText] | None = Field(default=None, max_length=1000)
     stream: bool = False
     stream_options: StreamOptions | None = None
     logprobs: bool = False
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
     structured_outputs: StructuredOutputs | None = None
     response_format: ResponseFormat | None = None
     n: Literal[1] = 1
