@@ -164,6 +164,13 @@ class Usage:
     completion_tokens: int
     cached_tokens: int  # prompt tokens whose keys and values came from the prefix cache
 
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TokenScore:

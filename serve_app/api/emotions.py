@@ -1,6 +1,7 @@
 """POST /v1/emotions: a label and how probable each of the labels is, by the model's own scores."""
 
-from dataclasses import asdict
+import asyncio
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
@@ -16,9 +17,10 @@ from serve_app.api.request_log import note
 from serve_app.api.responses import EmotionsAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.emotions import NINE, REASON_QUESTIONS, emotion_question, with_sentence
+from serve_app.errors import DeadlineExceededError
 from serve_app.label_tree import MAX_LABELS, MIN_LABELS
 from serve_app.settings import AppSettings
-from serve_app.types import AnswerRequest, LabelScores, Sampling, ScoreRequest
+from serve_app.types import Answer, AnswerRequest, LabelScores, Sampling, ScoreRequest
 
 
 class EmotionsRequest(ClipQuestion):
@@ -79,16 +81,34 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         """How probable each label is, by the model's own scores, and on request why."""
         for text in (request.question, request.transcript or ""):
             check_question(text, settings.limits)
-        scores = await service.score(request.score_request(settings))
+        limit_s = settings.limits.request_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):  # of both together
+                scores = await service.score(request.score_request(settings))
+                if not request.explain:
+                    why = None
+                else:
+                    why = await service.answer(request.reason_request(settings))
+        except TimeoutError:
+            raise DeadlineExceededError(f"no answer within {limit_s} s") from None
+        if why is not None:
+            scores = _with_costs(scores, why)
         note(scores)
+        add_cache_header(response, scores.cache, why.cache if why else None)
         body = emotions_body(scores)
-        why = await service.answer(request.reason_request(settings)) if request.explain else None
         if why is not None:
             body["explanation"] = why.text
-        add_cache_header(response, scores.cache, why.cache if why else None)
+        if request.transcript is not None:
+            body["transcript"] = request.transcript
         return body
 
     return router
+
+
+def _with_costs(scores: LabelScores, why: Answer) -> LabelScores:
+    """What both of them took."""
+    times = {**scores.timings_ms, "explanation": why.timings_ms["total"]}
+    return replace(scores, usage=scores.usage + why.usage, timings_ms=times)
 
 
 def emotions_body(scores: LabelScores) -> dict[str, Any]:

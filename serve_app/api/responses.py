@@ -86,6 +86,7 @@ class EmotionsAnswer(Body):
     )
     voice: VoiceStatistics = left_out("With `voice`.")
     explanation: str = left_out("With `explain`.")
+    transcript: str = left_out("As it was given.")
     usage: Usage
     timings_ms: dict[str, float]
     provenance: dict[str, Any]

@@ -40,6 +40,7 @@ class FakeService:
         self.error: Exception | None = None
         self.asked: list[AnswerRequest] = []
         self.cache: CacheStatus = None
+        self.takes_s = 0.0
         self.scored: list[ScoreRequest] = []
         self.deltas: list[str] = ["hap", "py"]
 
@@ -49,6 +50,7 @@ class FakeService:
 
     async def answer(self, request: AnswerRequest) -> Answer:
         self.asked.append(request)
+        await asyncio.sleep(self.takes_s)
         if self.error:
             raise self.error
         answer = Answer("happy", [5], [1, 5], "stop", Usage(2, 1, 0), {"total": 1.0})
@@ -64,6 +66,7 @@ class FakeService:
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         self.scored.append(request)
+        await asyncio.sleep(self.takes_s)
         if self.error:
             raise self.error
         probabilities = dict.fromkeys(request.labels, 0.1) | {request.labels[-1]: 0.9}
@@ -250,12 +253,23 @@ def test_emotions_can_be_explained_and_know_the_words(
 ) -> None:
     chosen = {"transcript": "No", "explain": True, "voice": True}
     body = client.post("/v1/emotions", json={"video_path": "/a.mp4", **chosen}).json()
-    assert body["explanation"] == "happy"
+    assert (body["explanation"], body["transcript"]) == ("happy", "No")
+    assert body["usage"] == {"prompt_tokens": 4, "completion_tokens": 2, "cached_tokens": 0}
     (scored,), (asked,) = service.scored, service.asked
     assert scored.question.startswith("The person in video says: No.  [emotion] Please")
     assert asked.question.startswith("The person in video says: No.  [reason] What are")
     assert asked.sampling.temperature == 0
     assert scored.options.voice and asked.options.voice
+
+
+def test_emotions_and_their_explanation_have_one_deadline(service: FakeService) -> None:
+    service.takes_s = 0.3
+    limits = LimitSettings(request_timeout_s=0.5)
+    api = create_api(service, AppSettings(model=Path("/m"), limits=limits))
+    asked = {"video_path": "/a.mp4", "explain": True}
+    with TestClient(api) as client:
+        assert client.post("/v1/emotions", json=asked | {"explain": False}).status_code == 200
+        assert client.post("/v1/emotions", json=asked).status_code == 504
 
 
 @pytest.mark.parametrize("wrong", [{"labels": ["one"]}, {"temperature": 1}, {"labels": "happy"}])
