@@ -97,7 +97,11 @@ async def test_a_second_question_gets_the_clip_of_the_first(pool: DecodePool, pa
 
 @pytest.mark.parametrize(
     "options",
-    [DecodeOptions(frame="middle"), DecodeOptions(frame=0.5), DecodeOptions(audio_mode="reference")],
+    [
+        DecodeOptions(frame="middle"),
+        DecodeOptions(frame=0.5),
+        DecodeOptions(audio_mode="reference"),
+    ],
     ids=["middle", "time", "audio mode"],
 )
 async def test_other_options_are_decoded(

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,12 +28,12 @@ async def test_the_most_probable_label_is_the_greedy_answer_and_a_clip_is_worked
 
         async def is_answer(clip: Path) -> bool:
             async with gate:
-                asked = {"video_path": str(clip)}
+                asked: dict[str, Any] = {"video_path": str(clip)}
                 scored = (await client.post("/v1/emotions", json=asked)).json()
                 total = sum(each["probability"] for each in scored["probabilities"])
                 assert total == pytest.approx(1, abs=1e-6)
-                asked |= {"question": emotion_question(NINE), "temperature": 0}
-                answered = (await client.post("/process_video", json=asked)).json()
+                greedy = {"question": emotion_question(NINE), "temperature": 0}
+                answered = (await client.post("/process_video", json=asked | greedy)).json()
                 return bool(answered["response"] == scored["emotion"])
 
         agree = await asyncio.gather(*map(is_answer, fresh_clips))

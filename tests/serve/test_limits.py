@@ -55,8 +55,6 @@ async def test_a_proxy_on_this_machine_names_the_address_that_is_counted(limited
         left = []
         for address in ("203.0.113.7", "203.0.113.7", "203.0.113.8"):
             headers = {"X-Forwarded-For": address}
-            response = await client.post(
-                f"{limited_url}/process_video", json=body, headers=headers
-            )
+            response = await client.post(f"{limited_url}/process_video", json=body, headers=headers)
             left.append(int(response.headers["X-RateLimit-Remaining"]))
     assert left == [LIMIT - 1, LIMIT - 2, LIMIT - 1]

@@ -1,5 +1,6 @@
 """configs/nginx.conf in a real nginx in front of the real server, as docs/tls.md sets it up."""
 
+import itertools
 import os
 import re
 import shutil
@@ -175,9 +176,7 @@ def test_questions_and_uploads_are_answered_through_tls(
 
 
 @needs_nginx
-def test_a_stream_arrives_piece_by_piece(
-    https: httpx.Client, label_clips: dict[str, Path]
-) -> None:
+def test_a_stream_arrives_piece_by_piece(https: httpx.Client, label_clips: dict[str, Path]) -> None:
     part = {"type": "video_url", "video_url": {"url": str(label_clips["fear"])}}
     body = {
         "model": "emotion-llama",
@@ -196,7 +195,7 @@ def test_a_stream_arrives_piece_by_piece(
     assert sum(num_events) > 100
     assert statistics.median(num_events) <= 2
     # Spread over the whole answer: no stretch of it was held back and sent at once.
-    gaps_s = [later - earlier for earlier, later in zip(arrived_s, arrived_s[1:], strict=False)]
+    gaps_s = [later - earlier for earlier, later in itertools.pairwise(arrived_s)]
     assert max(gaps_s) < (arrived_s[-1] - arrived_s[0]) / 4
 
 
