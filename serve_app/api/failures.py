@@ -90,9 +90,11 @@ def failure_responses(path: str, found: Iterable[Failure]) -> dict[str, Any]:
 
 
 def _tree(kind: type[ServeAppError]) -> Iterator[type[ServeAppError]]:
+    """Of our own: Ray makes a subclass of every error that crosses it."""
     yield kind
     for below in kind.__subclasses__():
-        yield from _tree(below)
+        if below.__module__ == ServeAppError.__module__:
+            yield from _tree(below)
 
 
 def _failure(path: str, kind: type[ServeAppError]) -> Failure:

@@ -10,6 +10,7 @@ import httpx
 import jsonschema_rs
 import pytest
 from openapi_checks import JSON, PROBLEM, check, load, made_up, send
+from ray.exceptions import RayTaskError
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -255,3 +256,12 @@ def test_keys_are_asked_for_where_there_are_some(asks_for_keys: bool) -> None:
             expected = [] if path in PROBES else [*nobody, {"ApiKey": []}, {"Bearer": []}]
             assert operation["security"] == expected
             assert ("401" in operation["responses"]) == (asks_for_keys and path not in PROBES)
+
+
+def test_an_error_that_crossed_ray_changes_nothing() -> None:
+    """Ray makes a class of its own from the cause's, in the process that gets it."""
+    before = create_api(FakeService(), AppSettings(model=Path("/m"))).openapi()
+    cause = ClipNotFoundError("no file")
+    crossed = RayTaskError("decode", "a traceback", cause).as_instanceof_cause()
+    assert isinstance(crossed, ClipNotFoundError)
+    assert create_api(FakeService(), AppSettings(model=Path("/m"))).openapi() == before
