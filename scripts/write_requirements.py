@@ -1,4 +1,4 @@
-"""Writes the image's list of packages from pip's own resolution: scripts/write_requirements.py cpu|gpu REPORT.
+"""Writes the image's list of packages from what pip chose: scripts/write_requirements.py cpu|gpu REPORT.
 
     python -m pip install --dry-run --ignore-installed --report gpu.json '.[gpu,batch]'
     python -m pip install --dry-run --ignore-installed --report cpu.json 'torch==2.13.0+cpu' '.[cpu,batch]'
@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 OURS = "emotion-llama-serve"
-# torch+cpu is installed before the list, from its own index. The others' CUDA builds break vLLM's imports on a machine
-# without CUDA, and nothing of ours imports them (scripts/setup.sh).
+# torch+cpu is installed before the list, from its own index. On a machine without CUDA the CUDA builds of the
+# others break vLLM's imports, and nothing of ours imports them (scripts/setup.sh).
 LEFT_OUT = {"gpu": {OURS}, "cpu": {OURS, "torch", "torchaudio", "torchcodec", "torchvision"}}
 
 
@@ -26,5 +26,7 @@ def requirements(report: dict[str, object], extra: str) -> list[str]:
 if __name__ == "__main__":
     extra, report = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
     path = Path(__file__).parents[1] / "cluster" / f"requirements.{extra}.txt"
-    lines = [f"# Every package of the {extra} image, by scripts/write_requirements.py; not edited by hand."]
-    path.write_text("\n".join(lines + requirements(report, extra)) + "\n")
+    head = (
+        f"# Every package of the {extra} image: scripts/write_requirements.py. Not edited by hand."
+    )
+    path.write_text("\n".join([head, *requirements(report, extra)]) + "\n")

@@ -1,4 +1,4 @@
-"""The part of Kubernetes' objects that cluster/ uses, as strict models: an unknown key is refused by its path."""
+"""The part of Kubernetes' objects that cluster/ uses, as strict models: an unknown key is refused."""
 
 from typing import Annotated, Literal
 
@@ -197,5 +197,3 @@ class PersistentVolumeClaim(Strict):
     kind: Literal["PersistentVolumeClaim"]
     metadata: Metadata
     spec: ClaimSpec
-
-

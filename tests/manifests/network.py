@@ -1,4 +1,4 @@
-"""What stands around the pods: NetworkPolicy, the Gateway API and the Prometheus operator, as strict models."""
+"""What stands around the pods, as strict models: NetworkPolicy, the Gateway API, PodMonitor."""
 
 from typing import Annotated, Literal
 
@@ -31,19 +31,19 @@ Peers = Annotated[list[Peer], Field(min_length=1)]
 
 class IngressRule(Strict):
     from_: Peers = Field(alias="from")
-    ports: list[PolicyPort] = []
+    ports: list[PolicyPort] = Field(default=[])
 
 
 class EgressRule(Strict):
     to: Peers
-    ports: list[PolicyPort] = []
+    ports: list[PolicyPort] = Field(default=[])
 
 
 class NetworkPolicySpec(Strict):
     podSelector: Selector
     policyTypes: list[Literal["Ingress", "Egress"]]
-    ingress: list[IngressRule] = []
-    egress: list[EgressRule] = []
+    ingress: list[IngressRule] = Field(default=[])
+    egress: list[EgressRule] = Field(default=[])
 
 
 class NetworkPolicy(Strict):
@@ -126,10 +126,10 @@ class BackendRef(Strict):
 
 
 class RouteRule(Strict):
-    matches: list[Match] = []
-    filters: list[Filter] = []
+    matches: list[Match] = Field(default=[])
+    filters: list[Filter] = Field(default=[])
     timeouts: Timeouts | None = None
-    backendRefs: list[BackendRef] = []
+    backendRefs: list[BackendRef] = Field(default=[])
 
 
 class HTTPRouteSpec(Strict):

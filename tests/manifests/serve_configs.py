@@ -1,4 +1,4 @@
-"""A serve.yaml as strictly as the product reads it, and its free mappings by the keys that mean something here."""
+"""A serve.yaml as strictly as the product reads it, and its free mappings by the keys known here."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""cluster/Dockerfile, which no test can build: what it names exists, and its versions are those of the set-up."""
+"""cluster/Dockerfile, which no test builds: what it names exists, its versions are the set-up's."""
 
 import re
 import shlex
@@ -132,7 +132,8 @@ def test_torch_comes_as_the_setup_has_it() -> None:
 def test_both_images_make_one_cluster() -> None:
     cpu, gpu = requirements("cpu"), requirements("gpu")
     differ = {name for name in cpu.keys() & gpu.keys() if cpu[name] != gpu[name]}
-    assert differ <= {"apache-tvm-ffi", "setuptools", "triton"}, "objects of one must be readable in the other"
+    # Objects of one must be readable in the other; these make none.
+    assert differ <= {"apache-tvm-ffi", "setuptools", "triton"}
 
 
 def test_ray_finds_in_its_environment_what_our_own_command_sets(

@@ -1,4 +1,4 @@
-"""cluster/: the files agree with each other, with the serve.yaml in them, and keep the pods from what they do not need."""
+"""cluster/: the files agree with each other and with their serve.yaml; pods have no needless rights."""
 
 import math
 import tomllib
@@ -35,7 +35,8 @@ def resources_at_most(deployment: dict[str, Any], resource: str) -> float:
     scaling = deployment["autoscaling_config"]
     surge = 1 + deployment["max_surge_percent"] / 100
     each: float = deployment["ray_actor_options"].get(resource, 0)
-    return math.ceil(scaling["max_replicas"] * surge) * each
+    num_replicas: int = math.ceil(scaling["max_replicas"] * surge)
+    return num_replicas * each
 
 
 def test_it_holds_the_config_for_many_gpus() -> None:
