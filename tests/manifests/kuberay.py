@@ -33,6 +33,7 @@ def _check_ray_start(params: dict[str, str]) -> dict[str, str]:
     return params
 
 
+@cache
 def _check_serve_text(text: str) -> str:
     check_serve_config(yaml.safe_load(text))
     return text
