@@ -13,6 +13,7 @@ from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.preprocessor import Preprocessor
 from serve_app.errors import ConfigurationError
 from serve_app.serve_config import app_settings, load_serve_config
+from serve_app.server import MIN_LOCAL_CPUS
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 LAPTOP = next(path for path in CONFIGS if path.name == "serve.yaml")
@@ -59,6 +60,15 @@ def test_a_replica_of_one_gpu_asks_for_it(path: Path) -> None:
     generator = next(each for each in application["deployments"] if each["name"] == "Generator")
     assert generator["ray_actor_options"]["num_gpus"] == 1
     assert application["args"]["engine"]["dtype"] == "bfloat16"
+
+
+def test_two_cores_hold_the_two_replicas_of_each_stage_and_those_of_a_rollout() -> None:
+    raw = yaml.safe_load(LAPTOP.with_name("serve.two-replicas.yaml").read_text())
+    num_cpus = 0.0
+    for deployment in raw["applications"][0]["deployments"]:
+        assert (deployment["num_replicas"], deployment["max_surge_percent"]) == (2, 50)
+        num_cpus += 3 * deployment["ray_actor_options"]["num_cpus"]
+    assert num_cpus <= MIN_LOCAL_CPUS
 
 
 def test_tensor_parallel_workers_find_a_gpu_in_every_bundle_and_the_replica_takes_none() -> None:
