@@ -13,6 +13,7 @@ from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.preprocessor import Preprocessor
 from serve_app.errors import ConfigurationError
 from serve_app.serve_config import app_settings, load_serve_config
+from serve_app.server import MIN_LOCAL_CPUS
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 LAPTOP = next(path for path in CONFIGS if path.name == "serve.yaml")
@@ -27,7 +28,8 @@ def write(raw: Any, folder: Path) -> Path:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_a_shipped_config_loads_and_builds(path: Path, tiny_checkpoint: Path) -> None:
     config = load_serve_config(path, model=tiny_checkpoint)
-    assert config.http_options.host == "127.0.0.1"
+    access = app_settings(config).access
+    assert config.http_options.host == "127.0.0.1" or access.keys_file, "strangers could ask"
     assert app.build(app_settings(config)) is not None
 
 
@@ -36,10 +38,49 @@ def test_the_known_deployment_names_are_those_of_the_graph() -> None:
     assert names == serve_config.DEPLOYMENT_NAMES
 
 
-def test_every_deployment_has_bounded_queues() -> None:
-    for deployment in yaml.safe_load(LAPTOP.read_text())["applications"][0]["deployments"]:
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_deployment_has_bounded_queues(path: Path) -> None:
+    for deployment in yaml.safe_load(path.read_text())["applications"][0]["deployments"]:
         assert deployment["max_queued_requests"] > 0, deployment["name"]
         assert deployment["max_ongoing_requests"] > 0, deployment["name"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_engine_always_has_a_request_to_start(path: Path) -> None:
+    application = yaml.safe_load(path.read_text())["applications"][0]
+    generator = next(each for each in application["deployments"] if each["name"] == "Generator")
+    assert generator["max_ongoing_requests"] == 1.5 * application["args"]["engine"]["max_num_seqs"]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CONFIGS if "-gpu" in path.name], ids=lambda path: path.name
+)
+def test_a_replica_of_one_gpu_asks_for_it(path: Path) -> None:
+    application = yaml.safe_load(path.read_text())["applications"][0]
+    generator = next(each for each in application["deployments"] if each["name"] == "Generator")
+    assert generator["ray_actor_options"]["num_gpus"] == 1
+    assert application["args"]["engine"]["dtype"] == "bfloat16"
+
+
+def test_two_cores_hold_the_two_replicas_of_each_stage_and_those_of_a_rollout() -> None:
+    raw = yaml.safe_load(LAPTOP.with_name("serve.two-replicas.yaml").read_text())
+    num_cpus = 0.0
+    for deployment in raw["applications"][0]["deployments"]:
+        assert (deployment["num_replicas"], deployment["max_surge_percent"]) == (2, 50)
+        num_cpus += 3 * deployment["ray_actor_options"]["num_cpus"]
+    assert num_cpus <= MIN_LOCAL_CPUS
+
+
+def test_tensor_parallel_workers_find_a_gpu_in_every_bundle_and_the_replica_takes_none() -> None:
+    path = LAPTOP.with_name("serve.tensor-parallel.yaml")
+    application = yaml.safe_load(path.read_text())["applications"][0]
+    engine = application["args"]["engine"]
+    generator = next(each for each in application["deployments"] if each["name"] == "Generator")
+    bundles, options = generator["placement_group_bundles"], generator["ray_actor_options"]
+    assert [bundle["GPU"] for bundle in bundles] == [1] * engine["tensor_parallel_size"]
+    assert options == {"num_cpus": bundles[0]["CPU"]}
+    assert generator["placement_group_strategy"] == "STRICT_PACK"
+    assert engine["extra_args"] == {"distributed_executor_backend": "ray"}
 
 
 def mappings(node: Any, where: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

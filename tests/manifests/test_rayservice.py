@@ -1,0 +1,171 @@
+"""cluster/: the files agree with each other and with their serve.yaml; pods have no needless rights."""
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import write_rayservice
+import yaml
+from manifests.files import CLUSTER, CONFIGS, ROOT, load
+
+SERVICE = load(CLUSTER / "rayservice.yaml")[0]
+RAY = SERVICE["spec"]["rayClusterConfig"]
+GROUPS = {group["groupName"]: group for group in RAY["workerGroupSpecs"]}
+PODS = {
+    "head": RAY["headGroupSpec"]["template"]["spec"],
+    **{name: group["template"]["spec"] for name, group in GROUPS.items()},
+    "storage": load(CLUSTER / "storage.yaml")[1]["spec"],
+}
+RAY_PODS = ["head", *GROUPS]
+CONFIG = yaml.safe_load(SERVICE["spec"]["serveConfigV2"])
+APPLICATION = CONFIG["applications"][0]
+GATEWAY, REDIRECT, ROUTE = load(CLUSTER / "gateway.yaml")
+
+
+def container(pod: str) -> dict[str, Any]:
+    (only,) = PODS[pod]["containers"]
+    found: dict[str, Any] = only
+    return found
+
+
+def resources_at_most(deployment: dict[str, Any], resource: str) -> float:
+    """Of all its replicas, those that a rollout adds among them."""
+    scaling = deployment["autoscaling_config"]
+    surge = 1 + deployment["max_surge_percent"] / 100
+    each: float = deployment["ray_actor_options"].get(resource, 0)
+    num_replicas: int = math.ceil(scaling["max_replicas"] * surge)
+    return num_replicas * each
+
+
+def test_it_holds_the_config_for_many_gpus() -> None:
+    text = (CLUSTER / "rayservice.yaml").read_text()
+    config = (CONFIGS / "serve.multi-gpu.yaml").read_text()
+    assert text == write_rayservice.with_config(text, config), "run scripts/write_rayservice.py"
+    assert yaml.safe_load(config) == CONFIG
+
+
+def test_the_versions_are_those_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"ray[serve]=={RAY['rayVersion']}" in project["dependencies"]
+    images = {container(pod)["image"] for pod in PODS}
+    images.add(load(CLUSTER / "ray-up.yaml")[0]["docker"]["image"])
+    assert {image.rsplit("-", 1)[1] for image in images} == {project["version"]}
+    assert container("gpu")["image"].split(":")[1].startswith("gpu-")
+    assert all(container(pod)["image"].split(":")[1].startswith("cpu-") for pod in ("head", "cpu"))
+
+
+@pytest.mark.parametrize("pod", PODS)
+def test_a_pod_has_no_right_that_it_does_not_need(pod: str) -> None:
+    security = container(pod)["securityContext"]
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert PODS[pod]["securityContext"]["runAsNonRoot"] is True
+    assert PODS[pod]["securityContext"]["runAsUser"] >= 1000
+    # The autoscaler, beside the head, asks Kubernetes for pods.
+    assert PODS[pod].get("automountServiceAccountToken", True) is (pod == "head")
+
+
+def test_the_autoscaler_has_no_more_rights() -> None:
+    security = RAY["autoscalerOptions"]["securityContext"]
+    assert security == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+@pytest.mark.parametrize("pod", RAY_PODS)
+def test_model_and_keys_are_where_the_config_looks(pod: str) -> None:
+    mounts = {mount["mountPath"]: mount for mount in container(pod)["volumeMounts"]}
+    wanted = (APPLICATION["args"]["model"], APPLICATION["args"]["access"]["keys_file"])
+    for path in wanted:
+        assert mounts[str(Path(path).parent)]["readOnly"] is True
+    assert {"/tmp", "/home/ray"} <= mounts.keys(), "Ray and the engines write there"
+
+
+def test_the_token_and_the_keys_are_both_asked_for() -> None:
+    assert RAY["authOptions"] == {"mode": "token"}
+    assert "open" not in APPLICATION["args"]["access"]
+
+
+def test_nothing_is_held_when_nothing_is_deployed() -> None:
+    assert {group["minReplicas"] for group in GROUPS.values()} == {0}
+    assert RAY["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+
+
+def test_the_groups_hold_what_the_config_may_ask_for() -> None:
+    limits = {name: container(name)["resources"]["limits"] for name in GROUPS}
+    stages = {each["name"]: each for each in APPLICATION["deployments"]}
+    num_gpus = int(limits["gpu"]["nvidia.com/gpu"])
+    wanted = resources_at_most(stages["Generator"], "num_gpus")
+    assert wanted <= GROUPS["gpu"]["maxReplicas"] * num_gpus
+    assert stages["Generator"]["ray_actor_options"]["num_cpus"] <= int(limits["gpu"]["cpu"])
+    wanted = sum(
+        resources_at_most(stages[name], "num_cpus") for name in ("Ingress", "Preprocessor")
+    )
+    assert wanted <= GROUPS["cpu"]["maxReplicas"] * int(limits["cpu"]["cpu"])
+
+
+def test_the_old_cluster_outlives_the_longest_request() -> None:
+    longest = max(each["graceful_shutdown_timeout_s"] for each in APPLICATION["deployments"])
+    assert longest > APPLICATION["args"]["limits"]["request_timeout_s"]
+    assert SERVICE["spec"]["rayClusterDeletionDelaySeconds"] > longest
+    assert all(PODS[name]["terminationGracePeriodSeconds"] > longest for name in GROUPS)
+
+
+def test_the_port_is_one_and_the_same() -> None:
+    port = CONFIG["http_options"]["port"]
+    for pod in RAY_PODS:
+        ports = {each["name"]: each["containerPort"] for each in container(pod)["ports"]}
+        assert ports["serve"] == port
+    for pod in GROUPS:
+        assert f":{port}" in container(pod)["readinessProbe"]["exec"]["command"][-1]
+    policy = load(CLUSTER / "networkpolicy.yaml")[0]["spec"]
+    assert {"protocol": "TCP", "port": port} in policy["ingress"][1]["ports"]
+
+
+def test_the_head_is_ready_before_there_is_an_application() -> None:
+    """KubeRay deploys it to a head that is ready: one that waited for it would wait for ever."""
+    assert container("head")["readinessProbe"]["httpGet"]["path"] == "/api/healthz"
+
+
+def test_the_monitor_and_the_policies_find_the_pods() -> None:
+    labels = {
+        name: spec["template"]["metadata"]["labels"]
+        for name, spec in {"head": RAY["headGroupSpec"], **GROUPS}.items()
+    }
+    (monitor,) = load(CLUSTER / "podmonitor.yaml")
+    policy, head_policy, gateway_policy = load(CLUSTER / "networkpolicy.yaml")
+    for each in labels.values():
+        assert monitor["spec"]["selector"]["matchLabels"] == each
+        assert policy["spec"]["podSelector"]["matchLabels"] == each
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    for pod in RAY_PODS:
+        ports = {port["name"]: port["containerPort"] for port in container(pod)["ports"]}
+        assert ports[endpoint["port"]] == policy["spec"]["ingress"][2]["ports"][0]["port"]
+    assert head_policy["spec"]["podSelector"]["matchLabels"]["ray.io/node-type"] == "head"
+    selected = gateway_policy["spec"]["podSelector"]["matchLabels"].values()
+    assert list(selected) == [f"{SERVICE['metadata']['name']}-gateway"]
+
+
+def test_requests_come_over_tls_and_through_the_gateway_that_divides_them() -> None:
+    upgrade = SERVICE["spec"]["upgradeStrategy"]["clusterUpgradeOptions"]
+    (rule,) = ROUTE["spec"]["rules"]
+    name = f"{SERVICE['metadata']['name']}-gateway-{upgrade['gatewayClassName']}"
+    assert rule["backendRefs"] == [{"name": name, "port": 80}]
+    assert GATEWAY["metadata"]["name"] != f"{SERVICE['metadata']['name']}-gateway", "KubeRay's own"
+    listeners = {each["name"]: each for each in GATEWAY["spec"]["listeners"]}
+    assert listeners["https"]["tls"]["mode"] == "Terminate"
+    assert [parent["sectionName"] for parent in ROUTE["spec"]["parentRefs"]] == ["https"]
+    assert [parent["sectionName"] for parent in REDIRECT["spec"]["parentRefs"]] == ["http"]
+    assert "backendRefs" not in REDIRECT["spec"]["rules"][0]
+    limit = APPLICATION["args"]["limits"]["request_timeout_s"]
+    assert int(rule["timeouts"]["request"].removesuffix("s")) > limit
+
+
+def test_ray_up_holds_one_engine_on_each_worker() -> None:
+    (config,) = load(CLUSTER / "ray-up.yaml")
+    assert config["min_workers"] == config["max_workers"] == len(config["provider"]["worker_ips"])
+    assert "--num-cpus=0" in config["head_start_ray_commands"][1]
+    assert "--env RAY_AUTH_MODE=token" in config["docker"]["run_options"]
+    mounted = [each.split()[1].split(":")[1] for each in config["docker"]["run_options"][2:]]
+    assert mounted == ["/models", "/etc/emotion-llama"]
