@@ -191,6 +191,43 @@ class AnswerCacheSettings(Settings):
     ttl_s: float = Field(default=3600.0, gt=0)
 
 
+class EngineLoadSettings(Settings):
+    """`policy_kwargs` of serve_app.autoscaling:EngineLoadPolicy. Reasons: docs/decisions/autoscaling.md."""
+
+    target_seqs_share: float = Field(
+        default=0.7,
+        gt=0,
+        le=1,
+        description=(
+            "Share of the engine's max_num_seqs that running and waiting requests should fill. What comes "
+            "while a replica starts must fit into the rest."
+        ),
+    )
+    target_kv_cache_usage: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Share of the KV cache in use. A full one makes vLLM stop requests and redo them later.",
+    )
+    tolerance: float = Field(
+        default=0.15,
+        ge=0,
+        lt=1,
+        description="Share below its targets at which a smaller fleet must be, so that it does not grow again at once.",
+    )
+    max_upscale_factor: float = Field(
+        default=2.0,
+        gt=1,
+        description="Replicas wanted at most, per running one; always one more. A spike ends before GPUs start.",
+    )
+    max_downscale_share: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Share of the replicas given up in one downscale_delay_s; always at least one.",
+    )
+
+
 class AppSettings(Settings):
     """`args:` of the application in serve.yaml."""
 
