@@ -1,8 +1,7 @@
 """How many Generator replicas Serve should run, by what saturates their engines.
 
-serve.yaml names `EngineLoadPolicy` in the Generator's `autoscaling_config.policy`. Serve's controller calls it about
-ten times a second and puts its own delays and bounds around it (docs/decisions/autoscaling.md). It keeps
-nothing between calls.
+serve.yaml names `EngineLoadPolicy` in the Generator's `autoscaling_config.policy`. Serve's controller calls it
+ten times a second or so and puts its own delays and bounds around it (docs/decisions/autoscaling.md).
 """
 
 import math
@@ -19,7 +18,7 @@ ROUNDING = 1e-9  # a mean over floats of exactly two replicas' worth must not as
 
 
 class EngineLoadPolicy:
-    """Serve makes one of it for each deployment, with `policy_kwargs` as its arguments."""
+    """Serve makes one for a deployment, with `policy_kwargs`. It keeps nothing between calls."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = EngineLoadSettings.model_validate(settings)
@@ -61,12 +60,13 @@ class EngineLoadPolicy:
         return self._settings.target_seqs_share * max_num_seqs
 
     def _step(self, least: float, most: float, context: AutoscalingContext) -> int:
-        settings, target = self._settings, context.target_num_replicas
-        num_running = context.current_num_replicas
+        settings = self._settings
+        target: int = context.target_num_replicas
+        num_ready: int = context.current_num_replicas
         up = math.ceil(least - ROUNDING)
         if up > target:
             # By what runs, not by what was asked for: a queue that grows while replicas start is no news.
-            limit = max(num_running + 1, math.floor(num_running * settings.max_upscale_factor))
+            limit = max(num_ready + 1, math.floor(num_ready * settings.max_upscale_factor))
             return max(target, min(up, limit))
         down = math.ceil(most / (1 - settings.tolerance) - ROUNDING)
         if down < target:

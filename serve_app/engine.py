@@ -213,7 +213,7 @@ class Engine:
         # Steps set the gauges, and none follows the abort of the last request.
         if not self._llm.get_num_unfinished_requests():
             return EngineLoad(0.0, 0.0, 0.0, max_num_seqs)
-        return EngineLoad(*map(_gauge, (RUNNING, WAITING, KV_CACHE_USAGE)), max_num_seqs)
+        return EngineLoad(_gauge(RUNNING), _gauge(WAITING), _gauge(KV_CACHE_USAGE), max_num_seqs)
 
     async def encoder_calls(self) -> int:
         """Requests whose clip went through the towers since the last call, by vLLM's own count.

@@ -213,12 +213,15 @@ class EngineLoadSettings(Settings):
         default=0.15,
         ge=0,
         lt=1,
-        description="Share below its targets at which a smaller fleet must be, so that it does not grow again at once.",
+        description="Share below its targets that a smaller fleet must be, not to grow again at once.",
     )
     max_upscale_factor: float = Field(
         default=2.0,
         gt=1,
-        description="Replicas wanted at most, per running one; always one more. A spike ends before GPUs start.",
+        description=(
+            "Replicas wanted at most for each one that runs; one more in any case. A queue that "
+            "grows while replicas start would ask for many times what it needs."
+        ),
     )
     max_downscale_share: float = Field(
         default=0.1,

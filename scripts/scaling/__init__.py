@@ -1,1 +1,1 @@
-"""What scripts/simulate_autoscaling.py is made of: traffic, a fleet of replicas, Serve's autoscaler around a policy."""
+"""The parts of scripts/simulate_autoscaling.py: traffic, engines, a fleet of them, Serve's autoscaler."""

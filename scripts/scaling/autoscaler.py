@@ -11,6 +11,7 @@ from ray.serve.autoscaling_policy import (
     _get_cold_start_scale_up_replicas,
 )
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
+
 from scaling.fleet import READY, Fleet
 
 DECISION_S = 10.0  # how often replicas and handles report to Serve's controller
@@ -25,7 +26,7 @@ class Autoscaler:
     def __init__(self, policy: Policy, config: AutoscalingConfig) -> None:
         self._policy, self._config = policy, config
         self._state: dict[str, Any] = {}
-        self._samples: deque[tuple[int, Any, Any, int]] = deque()
+        self._samples: deque[tuple[Any, ...]] = deque()
 
     def look(self, fleet: Fleet) -> None:
         """Note the load, and decide, where it is time."""

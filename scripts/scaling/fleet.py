@@ -1,12 +1,14 @@
 """Replicas that answer requests, in small steps of time.
 
-Every request is followed by itself, but things happen only at the ends of steps: times are rounded to the nearest
-step. A step should be a fifth of an empty engine's time at most (`longest_step_s`).
+Every request is followed by itself, but things happen only at the ends of steps: times are rounded to the
+nearest step. A step should be a fifth of an empty engine's time at most (`longest_step_s`).
 
 Left out: decoding, the network, replicas that fail, requests of one clip that find it in a cache.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,21 +36,25 @@ class FleetSettings:
 
     @property
     def max_queued(self) -> int:
-        """Requests that wait at all handles together, with as many ingress replicas as the full fleet needs."""
-        num_ingress = -(-self.max_replicas * self.max_ongoing_requests // self.requests_per_ingress)
-        return int(num_ingress) * self.max_queued_requests
+        """Requests that wait at all handles, of as many ingress replicas as the full fleet needs."""
+        most_ongoing = self.max_replicas * self.max_ongoing_requests
+        return math.ceil(most_ongoing / self.requests_per_ingress) * self.max_queued_requests
 
 
 def longest_step_s(service: ServiceTimes) -> float:
     """For times that are right to a tenth of the shortest."""
-    return service.time_s(1) / 5
+    return float(service.time_s(1) / 5)
 
 
 class Fleet:
     """The state after a whole number of steps. Counts of requests: arrived, answered, refused, timed_out."""
 
     def __init__(
-        self, settings: FleetSettings, service: ServiceTimes, step_s: float, rng: np.random.Generator
+        self,
+        settings: FleetSettings,
+        service: ServiceTimes,
+        step_s: float,
+        rng: np.random.Generator,
     ) -> None:
         self.settings, self._service, self.step_s, self._rng = settings, service, step_s, rng
         self._deadline = round(settings.request_timeout_s / step_s)  # in steps, as all times below
@@ -61,7 +67,9 @@ class Fleet:
         self.num_running = np.zeros(rows, np.int64)
         self.num_waiting = np.zeros(rows, np.int64)
         self._done_work = np.zeros(rows)  # of a request that had been there all along
-        self._ends_at = np.full((rows, self._max_running), np.inf)  # in done work; inf: a free place
+        self._ends_at = np.full(
+            (rows, self._max_running), np.inf
+        )  # in done work; inf: a free place
         self._arrived = np.zeros((rows, self._max_running), np.int64)
         self._ring = np.zeros((rows, ongoing), np.int64)  # arrivals of what waits in each engine
         self._head = np.zeros(rows, np.int64)
@@ -117,7 +125,7 @@ class Fleet:
 
     def _answer(self) -> None:
         busy = np.flatnonzero(self.num_running)
-        times_s = self._service.time_s(self.num_running[busy])  # type: ignore[arg-type]
+        times_s = self._service.time_s(self.num_running[busy])
         self._done_work[busy] += self.step_s / times_s
         done = self._ends_at[busy] <= self._done_work[busy, None]
         self.answered += int(done.sum())
@@ -143,7 +151,7 @@ class Fleet:
             if not len(rows):
                 break
             self.timed_out += len(rows)
-            self._pop(rows)
+            self._drop(rows, 1)
 
     def _free(self, rows: Ints, places: NDArray[np.bool_]) -> None:
         ends_at = self._ends_at[rows]
@@ -151,12 +159,10 @@ class Fleet:
         self._ends_at[rows] = ends_at
         self.num_running[rows] -= places.sum(axis=1)
 
-    def _pop(self, rows: Ints) -> Ints:
-        """The arrivals of the first waiting requests of these replicas, taken off."""
-        arrived = self._ring[rows, self._head[rows]]
-        self._head[rows] = (self._head[rows] + 1) % self._ring.shape[1]
-        self.num_waiting[rows] -= 1
-        return arrived
+    def _drop(self, rows: Ints, numbers: Any) -> None:
+        """Take the first so many off what waits in these replicas."""
+        self._head[rows] = (self._head[rows] + numbers) % self._ring.shape[1]
+        self.num_waiting[rows] -= numbers
 
     def _dispatch(self) -> None:
         """From the handles to the replicas that the clips belong to, or those behind them on the ring."""
@@ -181,18 +187,25 @@ class Fleet:
         self._queue, self._keys = self._queue[: self._max_queued], self._keys[: self._max_queued]
 
     def _begin(self) -> None:
-        """Move what waits in an engine into its batch, one for each replica at a time."""
+        """Move what waits in an engine into the free places of its batch."""
+        free = self._max_running - self.num_running
+        rows = np.flatnonzero((self.num_waiting > 0) & (free > 0))
+        numbers = np.minimum(self.num_waiting, free)[rows]
+        which = np.repeat(np.arange(len(rows)), numbers)
+        rank = np.arange(len(which)) - np.repeat(numbers.cumsum() - numbers, numbers)
+        free_rows, free_places = np.nonzero(np.isinf(self._ends_at[rows]))
+        places = free_places[np.searchsorted(free_rows, np.arange(len(rows)))[which] + rank]
+        begun = rows[which]
+        arrived = self._ring[begun, (self._head[begun] + rank) % self._ring.shape[1]]
+        self.wait_steps += np.bincount(self.now - arrived, minlength=len(self.wait_steps))
+        self.num_running[rows] += numbers
+        self._drop(rows, numbers)
+        # It ends in the step whose end is nearest, not in the one after.
+        half_a_step = 0.5 * self.step_s / self._service.time_s(self.num_running[begun])
+        ends_at = self._done_work[begun] + self._work(len(begun)) - half_a_step
+        self._ends_at[begun, places], self._arrived[begun, places] = ends_at, arrived
+
+    def _work(self, number: int) -> Any:
+        """Of so many requests; 1 on average."""
         cv = self.settings.work_cv
-        while True:
-            rows = np.flatnonzero((self.num_waiting > 0) & (self.num_running < self._max_running))
-            if not len(rows):
-                return
-            arrived = self._pop(rows)
-            self.wait_steps += np.bincount(self.now - arrived, minlength=len(self.wait_steps))
-            work = self._rng.gamma(cv**-2, cv**2, len(rows)) if cv else np.ones(len(rows))
-            places = np.isinf(self._ends_at[rows]).argmax(axis=1)
-            self.num_running[rows] += 1
-            # It ends in the step whose end is nearest, not in the one after.
-            half_a_step = 0.5 * self.step_s / self._service.time_s(self.num_running[rows])  # type: ignore[arg-type]
-            self._ends_at[rows, places] = self._done_work[rows] + work - half_a_step
-            self._arrived[rows, places] = arrived
+        return self._rng.gamma(cv**-2, cv**2, number) if cv else np.ones(number)

@@ -18,7 +18,7 @@ def constant(times_s: Floats, mean_rate: float) -> Floats:
 def diurnal(times_s: Floats, mean_rate: float) -> Floats:
     """A sine over the day: quiet at four in the morning, 1.8 times the mean at four in the afternoon."""
     swing = (PEAK_TO_MEAN - 1) * np.sin(2 * np.pi * (times_s - 10 * 3600) / DAY_S)
-    return mean_rate * (1 + swing)
+    return np.asarray(mean_rate * (1 + swing))
 
 
 def flash_crowd(times_s: Floats, mean_rate: float) -> Floats:
@@ -26,7 +26,7 @@ def flash_crowd(times_s: Floats, mean_rate: float) -> Floats:
     since_s = times_s - 12 * 3600
     rise = np.clip(since_s / 60, 0, 1)
     fade = np.exp(-np.clip(since_s - 1200, 0, None) / 600)
-    return diurnal(times_s, mean_rate) * (1 + 2 * rise * fade * (since_s > 0))
+    return np.asarray(diurnal(times_s, mean_rate) * (1 + 2 * rise * fade * (since_s > 0)))
 
 
 def batch_burst(times_s: Floats, mean_rate: float) -> Floats:
@@ -43,8 +43,6 @@ TRAFFIC: dict[str, Callable[[Floats, float], Floats]] = {
 }
 
 
-def arrivals(
-    rates: Floats, step_s: float, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def arrivals(rates: Floats, step_s: float, rng: np.random.Generator) -> NDArray[np.int64]:
     """How many requests come in each step: Poisson."""
     return rng.poisson(rates * step_s)

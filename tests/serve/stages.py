@@ -128,7 +128,9 @@ class BusyGenerator:
         finally:
             self._num_inside -= 1
         timings = {"decode": 1.0, "queue": 0.0, "first_token": 0.0, "total": 0.0}
-        return Answer("ok", [], [], "stop", Usage(0, 0, 0), timings, {"generator": str(os.getpid())})
+        return Answer(
+            "ok", [], [], "stop", Usage(0, 0, 0), timings, {"generator": str(os.getpid())}
+        )
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         waiting = self._num_inside - self._num_running

@@ -1,4 +1,4 @@
-"""Autoscaling on real Serve: a step of load takes the Generator from one replica to three and back; nobody notices."""
+"""Autoscaling on real Serve: a step of load goes from one replica to three and back; nobody notices."""
 
 import asyncio
 import time
@@ -60,7 +60,8 @@ def scaled(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def num_replicas() -> int:
-    return serve.status().applications[APP].deployments["BusyGenerator"].replica_states["RUNNING"]
+    states = serve.status().applications[APP].deployments["BusyGenerator"].replica_states
+    return int(states["RUNNING"])
 
 
 class Clients:
@@ -99,7 +100,9 @@ class Clients:
         await asyncio.gather(*self._tasks)
 
 
-async def test_a_step_of_load_goes_from_one_to_three_and_back_without_a_failure(scaled: Graph) -> None:
+async def test_a_step_of_load_goes_from_one_to_three_and_back_without_a_failure(
+    scaled: Graph,
+) -> None:
     clients = Clients(scaled)
     clients.set(1)
     await clients.until(1, 10)

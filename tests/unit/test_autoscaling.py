@@ -44,10 +44,10 @@ def context(
         deployment_name="Generator",
         current_num_replicas=len(loads),
         target_num_replicas=len(loads) if target is None else target,
-        running_replicas=replicas,  # type: ignore[arg-type]
+        running_replicas=replicas,
         total_num_requests=num_requests,
         total_queued_requests=num_queued,
-        aggregated_metrics=metrics,  # type: ignore[arg-type]
+        aggregated_metrics=metrics,
         raw_metrics=None,
         capacity_adjusted_min_replicas=bounds[0],
         capacity_adjusted_max_replicas=bounds[1],

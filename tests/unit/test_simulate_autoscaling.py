@@ -1,6 +1,7 @@
 """The simulation of autoscaling keeps what any queue must keep, and runs the policy that Serve runs."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from scaling.fleet import ABSENT, Fleet, FleetSettings
 from scaling.service import PROFILES, ServiceTimes
 from scaling.traffic import DAY_S, TRAFFIC, arrivals
 from simulate_autoscaling import Run, simulate
+
+from serve_app.autoscaling import EngineLoadPolicy
 
 SERVICE = ServiceTimes(fixed_s=1.0, per_request_s=0.1, source="made up")
 SETTINGS = FleetSettings(max_replicas=4, start_s=30, max_num_seqs=16, max_ongoing_requests=24)
@@ -32,16 +35,18 @@ def feed(fed: Fleet, rate: float, duration_s: float, seed: int = 0) -> list[int]
     return inside
 
 
-def mean_s(steps: np.ndarray, step_s: float = STEP_S) -> float:
+def mean_s(steps: Any, step_s: float = STEP_S) -> float:
     """Of a histogram over steps."""
     return float((steps * np.arange(len(steps))).sum() / steps.sum() * step_s)
 
 
-def a_flash_crowd(seed: int) -> list[Run]:
-    """The hour of it, under the three strategies."""
-    times_s = np.arange(11.8 * 3600, 12.8 * 3600, STEP_S)
+def a_flash_crowd(seed: int, duration_s: float = 3600) -> list[Run]:
+    """From shortly before it, under every strategy."""
+    times_s = 11.8 * 3600 + np.arange(0, duration_s, STEP_S)
     rates = TRAFFIC["flash"](times_s, 1.5e6 / DAY_S)
-    return simulate(rates, SERVICE, replace(SETTINGS, max_replicas=12), STEP_S, seed, 1)
+    return simulate(
+        rates, SERVICE, replace(SETTINGS, max_replicas=12), EngineLoadPolicy(), STEP_S, seed, 1
+    )
 
 
 @pytest.mark.parametrize("rate", [1, 12, 40], ids=["idle", "busy", "far too much"])
@@ -81,8 +86,8 @@ def test_an_empty_engine_takes_the_time_of_its_formula() -> None:
 
 def test_a_finer_step_tells_the_same() -> None:
     coarse, fine = fleet(2), fleet(2, step_s=STEP_S / 4)
-    feed(coarse, 10, 500)
-    feed(fine, 10, 500)
+    feed(coarse, 8, 1500)
+    feed(fine, 8, 1500)
     times = mean_s(coarse.latency_steps), mean_s(fine.latency_steps, STEP_S / 4)
     assert times[0] == pytest.approx(times[1], rel=0.03)
 
@@ -120,12 +125,17 @@ def test_nobody_waits_longer_than_the_deadline() -> None:
 
 
 def test_engine_load_costs_less_than_the_peaks_fleet() -> None:
-    fixed, _, by_load = a_flash_crowd(0)
+    fixed, _, _, by_load = a_flash_crowd(0)
     assert by_load.gpu_hours < 0.9 * fixed.gpu_hours
     assert 1 <= min(by_load.num_ready) < max(by_load.num_ready) <= 12
     assert by_load.fleet.arrived == fixed.fleet.arrived
-    again = a_flash_crowd(0)[2]
-    assert (again.gpu_hours, again.num_ready) == (by_load.gpu_hours, by_load.num_ready)
+
+
+def test_the_same_seed_prints_the_same_numbers() -> None:
+    (first, again), other = (a_flash_crowd(3, 900)[3] for _ in range(2)), a_flash_crowd(4, 900)[3]
+    assert (first.gpu_hours, first.num_ready) == (again.gpu_hours, again.num_ready)
+    assert first.fleet.latency_steps.tolist() == again.fleet.latency_steps.tolist()
+    assert first.fleet.arrived != other.fleet.arrived
 
 
 def test_two_numbers_of_the_benchmark_give_the_engines_times() -> None:
