@@ -1,7 +1,7 @@
 """How many Generator replicas Serve should run, by what saturates their engines.
 
-serve.yaml names `EngineLoadPolicy` in the Generator's `autoscaling_config.policy`. Serve's controller calls it
-ten times a second or so and puts its own delays and bounds around it (docs/decisions/autoscaling.md).
+serve.yaml names `EngineLoadPolicy` in the Generator's `autoscaling_config.policy`. Serve's controller calls
+it ten times a second or so and puts its own delays and bounds around it (docs/decisions/autoscaling.md).
 """
 
 import math

@@ -197,7 +197,9 @@ class Fleet:
         places = free_places[np.searchsorted(free_rows, np.arange(len(rows)))[which] + rank]
         begun = rows[which]
         arrived = self._ring[begun, (self._head[begun] + rank) % self._ring.shape[1]]
-        self.wait_steps += np.bincount(self.now - arrived, minlength=len(self.wait_steps))
+        # One that fell back behind later arrivals may be late; it ends with the next step.
+        waits = np.minimum(self.now - arrived, self._deadline + 1)
+        self.wait_steps += np.bincount(waits, minlength=len(self.wait_steps))
         self.num_running[rows] += numbers
         self._drop(rows, numbers)
         # It ends in the step whose end is nearest, not in the one after.

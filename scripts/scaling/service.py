@@ -5,7 +5,7 @@ A vLLM engine with n requests in its batch answers one of them in
     time_s(n) = fixed_s + n * per_request_s
 
 `fixed_s` is what an engine needs for its steps however few requests share them; `per_request_s` is the time
-that each request adds to everybody's: its encoders, its prefill, its share of every step. So it answers at most
+that each request adds to everybody's: its encoders, its prefill, its share of every step. It answers
 n / time_s(n) requests a second.
 """
 

@@ -12,7 +12,7 @@ PEAK_TO_MEAN = 1.8  # of a day: the evening against the average
 
 def constant(times_s: Floats, mean_rate: float) -> Floats:
     """The same all the time."""
-    return np.full_like(times_s, mean_rate)
+    return np.full(len(times_s), mean_rate)
 
 
 def diurnal(times_s: Floats, mean_rate: float) -> Floats:

@@ -126,10 +126,11 @@ def test_a_constant_load_comes_to_rest() -> None:
 
 
 def test_between_two_sizes_it_does_not_flap() -> None:
-    """Noise of a tenth around the load that fills three replicas exactly."""
-    for share in (0.91, 1.0, 0.95, 0.9):
-        load = EngineLoad(AT_TARGET.num_running * share, 0, 0, MAX_NUM_SEQS)
-        assert wanted([load] * 3) == 3
+    """Two would be filled to a share of their targets: what they could just carry stays with three."""
+    for share, expected in ((0.8, 2), (0.9, 3), (1.0, 3), (1.1, 3)):
+        load = EngineLoad(AT_TARGET.num_running * share * 2 / 3, 0, 0, MAX_NUM_SEQS)
+        assert wanted([load] * 3) == expected
+    assert wanted([EngineLoad(20, 0, 0.8, MAX_NUM_SEQS)] * 3) == 3, "a mean is a float"
 
 
 def test_the_last_replica_goes_only_when_nothing_is_asked() -> None:
