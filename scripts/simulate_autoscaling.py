@@ -23,10 +23,11 @@ from scaling.service import PROFILES, ServiceTimes
 from scaling.traffic import DAY_S, TRAFFIC, arrivals
 
 from serve_app.autoscaling import EngineLoadPolicy
+from serve_app.settings import EngineLoadSettings
 
 # What docs/decisions/autoscaling.md gives for serve.yaml. Serve's own policy gets the same delays.
 SCALING: dict[str, Any] = {
-    "target_ongoing_requests": 45,
+    "target_ongoing_requests": 32,
     "look_back_period_s": 15,
     "upscale_delay_s": 10,
     "downscale_delay_s": 300,
@@ -95,7 +96,7 @@ def simulate(
 ) -> list[Run]:
     """The same arrivals under each strategy."""
     counts = arrivals(rates, step_s, np.random.default_rng(seed))
-    share = 0.7
+    share = EngineLoadSettings().target_seqs_share
     at_peak = min(needed_for(rates.max(), service, settings, share), settings.max_replicas)
     at_start = min(
         max(needed_for(rates[0], service, settings, share), min_replicas), settings.max_replicas

@@ -195,12 +195,13 @@ class EngineLoadSettings(Settings):
     """`policy_kwargs` of serve_app.autoscaling:EngineLoadPolicy. Reasons: docs/decisions/autoscaling.md."""
 
     target_seqs_share: float = Field(
-        default=0.7,
+        default=0.5,
         gt=0,
         le=1,
         description=(
             "Share of the engine's max_num_seqs that running and waiting requests should fill. What comes "
-            "while a replica starts must fit into the rest."
+            "while a replica starts must fit into the rest, and a batch twice as large does not answer "
+            "twice as many (docs/capacity.md)."
         ),
     )
     target_kv_cache_usage: float = Field(
@@ -216,7 +217,7 @@ class EngineLoadSettings(Settings):
         description="Share below its targets that a smaller fleet must be, not to grow again at once.",
     )
     max_upscale_factor: float = Field(
-        default=2.0,
+        default=4.0,
         gt=1,
         description=(
             "Replicas wanted at most for each one that runs; one more in any case. A queue that "

@@ -16,7 +16,7 @@ from serve_app.serve_config import LOAD_POLICY
 from serve_app.settings import LimitSettings
 from serve_app.types import AnswerRequest, ClipSource
 
-APP = "scaled"
+APP, REAL_APP = "scaled", "emotion-llama"
 MAX_NUM_SEQS = 4
 ANSWER_S = 1.0
 # As docs/decisions/autoscaling.md gives it, with the delays of a test.
@@ -113,3 +113,9 @@ async def test_a_step_of_load_goes_from_one_to_three_and_back_without_a_failure(
     clients.set(2)  # whose requests go on while replicas are taken away
     await clients.until(1, 30)
     await clients.stop()
+
+
+async def test_the_real_generator_tells_serve_how_full_its_engine_is(server_url: str) -> None:
+    generator = serve.get_deployment_handle("Generator", REAL_APP)
+    told = await generator.record_autoscaling_stats.remote()
+    assert told == {"num_running": 0, "num_waiting": 0, "kv_cache_usage": 0, "max_num_seqs": 64}

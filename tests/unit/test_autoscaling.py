@@ -57,7 +57,8 @@ def context(
 
 
 def wanted(loads: Sequence[EngineLoad | None], **others: Any) -> int:
-    return EngineLoadPolicy()(context(loads, **others))[0]
+    policy = EngineLoadPolicy(target_seqs_share=0.7, max_upscale_factor=2)
+    return policy(context(loads, **others))[0]
 
 
 @pytest.mark.parametrize(

@@ -117,14 +117,6 @@ def test_a_replica_that_goes_first_answers_what_it_has() -> None:
     assert (fed.state != ABSENT).sum() == 1
 
 
-def test_far_too_much_for_several_replicas_is_counted_whole() -> None:
-    """Some fall back behind later arrivals, and are late when their turn comes."""
-    fed = fleet(12, replace(SETTINGS, max_replicas=12, max_queued_requests=5000))
-    feed(fed, 100, 90)
-    assert fed.timed_out > 0
-    assert fed.arrived == fed.answered + fed.refused + fed.timed_out + fed.num_inside
-
-
 def test_nobody_waits_longer_than_the_deadline() -> None:
     fed = fleet(1)
     feed(fed, 40, 100)
