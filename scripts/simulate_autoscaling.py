@@ -205,7 +205,7 @@ def main() -> int:
     print(
         f"{args.traffic}: {args.clips_per_day:.3g} clips a day, at most {rates.max():.1f} a second; "
         f"an answer takes {service.fixed_s:.3f} s + {service.per_request_s:.3f} s for each request in "
-        f"the batch ({service.source})\n"
+        f"the batch ({service.source}); half_rate_seqs {service.half_rate_seqs:.1f}\n"
     )
     policy = EngineLoadPolicy(**args.policy_kwargs)
     runs = simulate(rates, service, settings, policy, args.step_s, args.seed, args.min_replicas)

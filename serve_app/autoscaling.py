@@ -33,26 +33,33 @@ class EngineLoadPolicy:
     def _demand(self, context: AutoscalingContext) -> tuple[float, float]:
         """Replicas that the load would fill to their targets: at least, and at most, so many.
 
-        The two differ only while a replica has not reported yet: of its load Serve knows the number of
-        requests, among them those whose clips are still being decoded.
+        The two differ only while a replica has not reported yet. It may be idle, so it is no reason to grow; it
+        may be full, so it stays.
         """
         loads = engine_loads(context)
-        if not loads:
+        if not loads:  # Serve's own policy
             by_count = context.total_num_requests / context.config.get_target_ongoing_requests()
             return by_count, by_count
         demand = self._demand_of(loads, context.total_queued_requests or 0.0)
-        if len(loads) == context.current_num_replicas:
-            return demand, demand
-        return demand, max(demand, context.total_num_requests / self._target_seqs(loads))
+        return demand, demand + context.current_num_replicas - len(loads)
 
     def _demand_of(self, loads: Sequence[EngineLoad], num_queued: float) -> float:
         num_running = sum(load.num_running for load in loads)
-        num_requests = num_running + sum(load.num_waiting for load in loads) + num_queued
-        by_seqs = num_requests / self._target_seqs(loads)
+        num_not_yet = sum(load.num_waiting for load in loads) + num_queued
+        target_seqs = self._target_seqs(loads)
+        at_work = sum(self._share_of_rate(load.num_running) for load in loads)
+        by_rate = at_work / self._share_of_rate(target_seqs) + num_not_yet / target_seqs
         # What does not run yet will need as much of the cache as what runs.
-        not_yet = max(1.0, num_requests / num_running) if num_running else 1.0
-        kv_cache_usage = sum(load.kv_cache_usage for load in loads) * not_yet
-        return max(by_seqs, kv_cache_usage / self._settings.target_kv_cache_usage)
+        growth = 1 + num_not_yet / num_running if num_running else 1.0
+        kv_cache_usage = sum(load.kv_cache_usage for load in loads) * growth
+        return max(by_rate, kv_cache_usage / self._settings.target_kv_cache_usage)
+
+    def _share_of_rate(self, num_running: float) -> float:
+        """Of the requests a second that an engine could ever answer, 0..1.
+
+        A batch is not linear: one of a tenth the size answers far more than a tenth.
+        """
+        return num_running / (num_running + self._settings.half_rate_seqs)
 
     def _target_seqs(self, loads: Sequence[EngineLoad]) -> float:
         """Requests a replica should have."""

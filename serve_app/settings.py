@@ -204,6 +204,15 @@ class EngineLoadSettings(Settings):
             "twice as many (docs/capacity.md)."
         ),
     )
+    half_rate_seqs: float = Field(
+        default=16.0,
+        gt=0,
+        description=(
+            "Requests in the batch at which an engine answers half as many a second as it ever can: "
+            "fixed_s / per_request_s of docs/capacity.md. Not measured on a GPU: put in yours. Too small "
+            "costs GPUs, too large takes replicas away that are busier than their batches look."
+        ),
+    )
     target_kv_cache_usage: float = Field(
         default=0.8,
         gt=0,

@@ -38,6 +38,11 @@ class ServiceTimes:
             )
         return cls(fixed_s, per_request_s, source)
 
+    @property
+    def half_rate_seqs(self) -> float:
+        """Requests in the batch at which it answers half as many a second as it ever can."""
+        return self.fixed_s / self.per_request_s
+
     def time_s(self, num_running: Any) -> Any:
         """Of a request among so many: a number or an array."""
         return self.fixed_s + num_running * self.per_request_s

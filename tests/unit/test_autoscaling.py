@@ -11,7 +11,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext
 from serve_app.autoscaling import EngineLoadPolicy
 from serve_app.types import EngineLoad
 
-MAX_NUM_SEQS = 64
+MAX_NUM_SEQS, HALF_RATE_SEQS = 64, 16
 CONFIG = AutoscalingConfig(target_ongoing_requests=48, max_replicas=1000)
 IDLE = EngineLoad(0, 0, 0, MAX_NUM_SEQS)
 AT_TARGET = EngineLoad(0.7 * MAX_NUM_SEQS, 0, 0.2, MAX_NUM_SEQS)
@@ -70,7 +70,8 @@ def wanted(loads: Sequence[EngineLoad | None], **others: Any) -> int:
         ([AT_TARGET] * 4, {"num_queued": 45}, 6),
         ([EngineLoad(20, 0, 0.9, MAX_NUM_SEQS)] * 4, {}, 5),
         ([EngineLoad(20, 20, 0.9, MAX_NUM_SEQS)] * 4, {}, 8),
-        ([EngineLoad(25, 0, 0.2, MAX_NUM_SEQS)] * 20, {}, 18),
+        ([EngineLoad(0.35 * MAX_NUM_SEQS, 0, 0.2, MAX_NUM_SEQS)] * 20, {}, 19),
+        ([EngineLoad(10, 0, 0.2, MAX_NUM_SEQS)] * 20, {}, 18),
         ([IDLE] * 4, {}, 3),
     ],
     ids=[
@@ -80,6 +81,7 @@ def wanted(loads: Sequence[EngineLoad | None], **others: Any) -> int:
         "what queues at the handles counts",
         "a full cache counts although the batch has room",
         "what waits for the cache will need it too",
+        "a batch of half the size is not half the work",
         "down by a tenth of the replicas",
         "down by one at least",
     ],
@@ -129,7 +131,8 @@ def test_a_constant_load_comes_to_rest() -> None:
 def test_between_two_sizes_it_does_not_flap() -> None:
     """Two would be filled to a share of their targets: what they could just carry stays with three."""
     for share, expected in ((0.8, 2), (0.9, 3), (1.0, 3), (1.1, 3)):
-        load = EngineLoad(AT_TARGET.num_running * share * 2 / 3, 0, 0, MAX_NUM_SEQS)
+        rate = share * 2 / 3 * AT_TARGET.num_running / (AT_TARGET.num_running + HALF_RATE_SEQS)
+        load = EngineLoad(HALF_RATE_SEQS * rate / (1 - rate), 0, 0, MAX_NUM_SEQS)
         assert wanted([load] * 3) == expected
     assert wanted([EngineLoad(20, 0, 0.8, MAX_NUM_SEQS)] * 3) == 3, "a mean is a float"
 
@@ -147,10 +150,10 @@ def test_while_replicas_start_a_growing_queue_asks_for_no_more() -> None:
 
 
 def test_a_fresh_replica_is_neither_idle_nor_a_reason_to_grow() -> None:
-    assert wanted([FULL, None], num_requests=96, num_queued=0) == 3
-    half = EngineLoad(30, 0, 0.2, MAX_NUM_SEQS)
-    assert wanted([half, None], num_requests=30 + 50) == 2  # the 50 may be at the fresh one
-    assert wanted([half, None], num_requests=30) == 1
+    assert wanted([FULL, None]) == wanted([FULL, IDLE]) == 2
+    half = EngineLoad(10, 0, 0.2, MAX_NUM_SEQS)
+    assert wanted([half, None]) == 2
+    assert wanted([half, IDLE]) == 1
 
 
 def test_before_any_report_serves_own_count_decides() -> None:
