@@ -25,9 +25,8 @@ from scaling.traffic import DAY_S, TRAFFIC, arrivals
 from serve_app.autoscaling import EngineLoadPolicy
 from serve_app.settings import EngineLoadSettings
 
-# What docs/decisions/autoscaling.md gives for serve.yaml. Serve's own policy gets the same delays.
+# What docs/decisions/autoscaling.md gives for serve.yaml. Serve's own policy gets the same delays and target.
 SCALING: dict[str, Any] = {
-    "target_ongoing_requests": 32,
     "look_back_period_s": 15,
     "upscale_delay_s": 10,
     "downscale_delay_s": 300,
@@ -102,7 +101,8 @@ def simulate(
         max(needed_for(rates[0], service, settings, share), min_replicas), settings.max_replicas
     )
     bounds = {"min_replicas": min_replicas, "max_replicas": settings.max_replicas}
-    config = AutoscalingConfig(**SCALING, **bounds)
+    target_seqs = share * settings.max_num_seqs
+    config = AutoscalingConfig(**SCALING, **bounds, target_ongoing_requests=target_seqs)
     strategies: dict[str, tuple[int, Any]] = {
         f"fixed at the peak's {at_peak}": (at_peak, None),
         "Serve's ongoing requests": (at_start, Autoscaler(default_autoscaling_policy, config)),

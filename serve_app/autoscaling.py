@@ -33,8 +33,8 @@ class EngineLoadPolicy:
     def _demand(self, context: AutoscalingContext) -> tuple[float, float]:
         """Replicas that the load would fill to their targets: at least, and at most, so many.
 
-        The two differ only while a replica has not reported yet. It may be idle, so it is no reason to grow; it
-        may be full, so it stays.
+        The two differ only while a replica has not reported yet. It may be idle, so it is no reason to
+        grow; it may be full, so it stays.
         """
         loads = engine_loads(context)
         if not loads:  # Serve's own policy

@@ -51,12 +51,11 @@ def scaled(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ).bind(MAX_NUM_SEQS, ANSWER_S)
     root = serve.deployment(Root, ray_actor_options=no_cpus).bind(preprocessor, generator)
     serve.run(root, name=APP, route_prefix="/scaled")
-    yield Graph(
-        serve.get_deployment_handle("FakePreprocessor", APP),
-        serve.get_deployment_handle("BusyGenerator", APP),
-        LimitSettings(),
-    )
+    preprocessor = serve.get_deployment_handle("FakePreprocessor", APP)
+    generator = serve.get_deployment_handle("BusyGenerator", APP)
+    yield Graph(preprocessor, generator, LimitSettings())
     serve.delete(APP)
+    generator.shutdown()  # else it goes on reporting its queue after Ray's end
 
 
 def num_replicas() -> int:
@@ -118,4 +117,5 @@ async def test_a_step_of_load_goes_from_one_to_three_and_back_without_a_failure(
 async def test_the_real_generator_tells_serve_how_full_its_engine_is(server_url: str) -> None:
     generator = serve.get_deployment_handle("Generator", REAL_APP)
     told = await generator.record_autoscaling_stats.remote()
+    await generator.shutdown_async()
     assert told == {"num_running": 0, "num_waiting": 0, "kv_cache_usage": 0, "max_num_seqs": 64}

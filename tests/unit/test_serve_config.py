@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import simulate_autoscaling
 import yaml
 
 from serve_app import app, serve_config
@@ -13,6 +14,7 @@ from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.preprocessor import Preprocessor
 from serve_app.errors import ConfigurationError
 from serve_app.serve_config import app_settings, load_serve_config
+from serve_app.settings import EngineLoadSettings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 LAPTOP = next(path for path in CONFIGS if path.name == "serve.yaml")
@@ -120,6 +122,17 @@ def scaled(policy: dict[str, Any], **options: Any) -> Any:
 
 
 ENGINE_LOAD = {"policy_function": serve_config.LOAD_POLICY, "policy_kwargs": {"tolerance": 0.2}}
+
+
+def test_the_block_that_the_docs_give_is_accepted(tmp_path: Path) -> None:
+    text = (LAPTOP.parents[1] / "docs" / "decisions" / "autoscaling.md").read_text()
+    (generator,) = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    raw = yaml.safe_load(LAPTOP.read_text())
+    raw["applications"][0]["deployments"][2] = generator
+    load_serve_config(write(raw, tmp_path))
+    given = generator["autoscaling_config"]
+    assert given.items() >= simulate_autoscaling.SCALING.items()
+    assert given["policy"]["policy_kwargs"] == EngineLoadSettings().model_dump()
 
 
 def test_the_policy_by_engine_load_is_accepted(tmp_path: Path) -> None:
