@@ -24,6 +24,7 @@ from serve_app.types import (
     Answer,
     AnswerDelta,
     Clip,
+    EngineLoad,
     LabelScores,
     PromptOptions,
     Sampling,
@@ -36,6 +37,10 @@ logger = logging.getLogger(__name__)
 CLIP_FIELDS = ("frame", "waveform", "face_feature", "temporal_feature")
 ADAPTER_NAME = "emotion-llama"
 DEFAULT_PROMPT = PromptOptions()
+
+# vLLM's names. The last one is a share, not a percentage.
+RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
+KV_CACHE_USAGE = "vllm:kv_cache_usage_perc"
 
 
 class Engine:
@@ -200,10 +205,15 @@ class Engine:
 
     def num_running(self) -> int:
         """Requests in the engine's batch after its last step, by vLLM's own gauge."""
-        from prometheus_client import REGISTRY
+        return int(_gauge(RUNNING))
 
-        samples = (sample for metric in REGISTRY.collect() for sample in metric.samples)
-        return int(sum(s.value for s in samples if s.name == "vllm:num_requests_running"))
+    def load(self) -> EngineLoad:
+        """How full the engine is after its last step, by vLLM's own gauges."""
+        max_num_seqs = self._llm.vllm_config.scheduler_config.max_num_seqs
+        # Steps set the gauges, and none follows the abort of the last request.
+        if not self._llm.get_num_unfinished_requests():
+            return EngineLoad(0.0, 0.0, 0.0, max_num_seqs)
+        return EngineLoad(_gauge(RUNNING), _gauge(WAITING), _gauge(KV_CACHE_USAGE), max_num_seqs)
 
     async def encoder_calls(self) -> int:
         """Requests whose clip went through the towers since the last call, by vLLM's own count.
@@ -321,6 +331,14 @@ class Engine:
 def _engine_id(request_id: str | None) -> str:
     """A client may use an id twice at a time; the engine may not."""
     return f"{request_id or 'request'}-{uuid.uuid4().hex[:12]}"
+
+
+def _gauge(name: str) -> float:
+    """The value of one of vLLM's gauges: this process has one engine."""
+    from prometheus_client import REGISTRY
+
+    samples = (sample for metric in REGISTRY.collect() for sample in metric.samples)
+    return float(sum(sample.value for sample in samples if sample.name == name))
 
 
 def clip_fields(clip: Clip) -> dict[str, Any]:

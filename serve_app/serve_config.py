@@ -5,12 +5,16 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from ray.serve._private.constants import DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S
+from ray.serve._private.utils import DEFAULT
+from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app.errors import ConfigurationError
-from serve_app.settings import AppSettings
+from serve_app.settings import AppSettings, EngineLoadSettings
 
 IMPORT_PATH = "serve_app.app:build"
+LOAD_POLICY = "serve_app.autoscaling:EngineLoadPolicy"
 DEPLOYMENT_NAMES = frozenset({"Ingress", "Preprocessor", "Generator"})
 
 
@@ -50,7 +54,11 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
             args["access"]["keys_file"] = str(settings.access.keys_file.resolve())
         if settings.media.urls.ca_file is not None:
             args["media"]["urls"]["ca_file"] = str(settings.media.urls.ca_file.resolve())
-        return ServeDeploySchema.model_validate(raw)
+        config = ServeDeploySchema.model_validate(raw)
+        _check_generator(config, settings, path)
+        return config
+    except (AttributeError, ImportError) as error:
+        raise ConfigurationError(f"{path}: autoscaling_config.policy: {error}") from error
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
@@ -93,6 +101,32 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)
+
+
+def _check_generator(config: Any, settings: AppSettings, path: Path) -> None:
+    """What would come out when Serve's controller makes the policy, or when a replica has to go."""
+    deployments = config.applications[0].deployments
+    generator = next(each for each in deployments if each.name == "Generator")
+    if not generator.is_autoscaling_configured():
+        return
+    where = f"{path}: applications.0.deployments.Generator"
+    scaling = AutoscalingConfig.model_validate(generator.autoscaling_config)
+    if scaling.policy.policy_function == LOAD_POLICY:
+        try:
+            EngineLoadSettings.model_validate(scaling.policy.policy_kwargs)
+        except ValidationError as error:
+            key, reason = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
+            raise ConfigurationError(
+                f"{where}.autoscaling_config.policy.policy_kwargs.{key}: {reason}"
+            ) from error
+    drain_s, deadline_s = generator.graceful_shutdown_timeout_s, settings.limits.request_timeout_s
+    if drain_s == DEFAULT.VALUE:
+        drain_s = DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S
+    if scaling.max_replicas > scaling.min_replicas and drain_s < deadline_s:
+        raise ConfigurationError(
+            f"{where}.graceful_shutdown_timeout_s: {drain_s} s; a replica that is scaled down may need "
+            f"{deadline_s} s (limits.request_timeout_s) for what it has begun"
+        )
 
 
 def _check_deployments(application: dict[str, Any], path: Path) -> None:

@@ -191,6 +191,56 @@ class AnswerCacheSettings(Settings):
     ttl_s: float = Field(default=3600.0, gt=0)
 
 
+class EngineLoadSettings(Settings):
+    """`policy_kwargs` of serve_app.autoscaling:EngineLoadPolicy. Reasons: docs/decisions/autoscaling.md."""
+
+    target_seqs_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description=(
+            "Share of the engine's max_num_seqs that running and waiting requests should fill. What comes "
+            "while a replica starts must fit into the rest, and a batch twice as large does not answer "
+            "twice as many (docs/capacity.md)."
+        ),
+    )
+    half_rate_seqs: float = Field(
+        default=16.0,
+        gt=0,
+        description=(
+            "Requests in the batch at which an engine answers half as many a second as it ever can: "
+            "fixed_s / per_request_s of docs/capacity.md. Not measured on a GPU: put in yours. Too small "
+            "costs GPUs, too large takes replicas away that are busier than their batches look."
+        ),
+    )
+    target_kv_cache_usage: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Share of the KV cache in use. A full one makes vLLM stop requests and redo them later.",
+    )
+    tolerance: float = Field(
+        default=0.15,
+        ge=0,
+        lt=1,
+        description="Share below its targets that a smaller fleet must be, not to grow again at once.",
+    )
+    max_upscale_factor: float = Field(
+        default=4.0,
+        gt=1,
+        description=(
+            "Replicas wanted at most for each one that runs; one more in any case. A queue that "
+            "grows while replicas start would ask for many times what it needs."
+        ),
+    )
+    max_downscale_share: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Share of the replicas given up in one downscale_delay_s; always at least one.",
+    )
+
+
 class AppSettings(Settings):
     """`args:` of the application in serve.yaml."""
 

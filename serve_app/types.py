@@ -221,6 +221,18 @@ class LabelScores:
     cache: CacheStatus = None
 
 
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """How full one engine is. A float where it is the mean over a time."""
+
+    num_running: float  # requests in the batch
+    num_waiting: float  # requests that it has taken but not begun
+    kv_cache_usage: (
+        float  # of its blocks, 0..1; blocks that only wait to be found again count as free
+    )
+    max_num_seqs: float  # requests it can run at once
+
+
 def request_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:
     """Timings of a request as its caller saw them, from the stages' own figures.
 

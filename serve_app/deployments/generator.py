@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 
 from serve_app.cached_engine import CachedEngine
@@ -74,6 +75,10 @@ class Generator:
     async def num_running(self) -> int:
         """See Engine.num_running."""
         return self._engine.num_running()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Called by Serve for the policy in serve_app/autoscaling.py: an EngineLoad."""
+        return asdict(self._engine.load())
 
     async def check_health(self) -> None:
         """Called by Serve every health_check_period_s."""

@@ -6,6 +6,7 @@ They fake what a stage computes, never how Serve carries it.
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from serve_app.types import (
     Clip,
     ClipSource,
     DecodeOptions,
+    EngineLoad,
     LabelScores,
     PromptOptions,
     Sampling,
@@ -104,6 +106,35 @@ class FakeGenerator:
         options: PromptOptions,
     ) -> LabelScores:
         return LabelScores(dict.fromkeys(labels, 1 / len(labels)), 1.0, Usage(0, 0, 0), {})
+
+
+class BusyGenerator:
+    """Answers so many at a time, each after a while, and tells of its load as an engine does."""
+
+    def __init__(self, max_num_seqs: int, answer_s: float) -> None:
+        self._max_num_seqs, self._answer_s = max_num_seqs, answer_s
+        self._batch = asyncio.Semaphore(max_num_seqs)
+        self._num_inside = self._num_running = 0
+
+    async def answer(self, *asked: object) -> Answer:
+        self._num_inside += 1
+        try:
+            async with self._batch:
+                self._num_running += 1
+                try:
+                    await asyncio.sleep(self._answer_s)
+                finally:
+                    self._num_running -= 1
+        finally:
+            self._num_inside -= 1
+        timings = {"decode": 1.0, "queue": 0.0, "first_token": 0.0, "total": 0.0}
+        return Answer(
+            "ok", [], [], "stop", Usage(0, 0, 0), timings, {"generator": str(os.getpid())}
+        )
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        waiting = self._num_inside - self._num_running
+        return asdict(EngineLoad(self._num_running, waiting, 0.1, self._max_num_seqs))
 
 
 async def wait_a_minute(log: Path, stage: str) -> None:

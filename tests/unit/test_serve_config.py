@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import simulate_autoscaling
 import yaml
 
 from serve_app import app, serve_config
@@ -14,6 +15,7 @@ from serve_app.deployments.preprocessor import Preprocessor
 from serve_app.errors import ConfigurationError
 from serve_app.serve_config import app_settings, load_serve_config
 from serve_app.server import MIN_LOCAL_CPUS
+from serve_app.settings import EngineLoadSettings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 LAPTOP = next(path for path in CONFIGS if path.name == "serve.yaml")
@@ -149,3 +151,62 @@ def test_options_replace_model_and_port(tmp_path: Path) -> None:
     config = load_serve_config(LAPTOP, model=tmp_path, port=8123)
     assert config.http_options.port == 8123
     assert app_settings(config).model == tmp_path
+
+
+def scaled(policy: dict[str, Any], **options: Any) -> Any:
+    """The laptop's file with one to three Generator replicas."""
+    raw = yaml.safe_load(LAPTOP.read_text())
+    generator = raw["applications"][0]["deployments"][2]
+    generator["autoscaling_config"] |= {"max_replicas": 3, "policy": policy}
+    generator |= options
+    return raw
+
+
+ENGINE_LOAD = {"policy_function": serve_config.LOAD_POLICY, "policy_kwargs": {"tolerance": 0.2}}
+
+
+def test_the_block_that_the_docs_give_is_accepted(tmp_path: Path) -> None:
+    text = (LAPTOP.parents[1] / "docs" / "decisions" / "autoscaling.md").read_text()
+    (generator,) = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    raw = yaml.safe_load(LAPTOP.read_text())
+    raw["applications"][0]["deployments"][2] = generator
+    load_serve_config(write(raw, tmp_path))
+    given = generator["autoscaling_config"]
+    assert given.items() >= simulate_autoscaling.SCALING.items()
+    assert given["policy"]["policy_kwargs"] == EngineLoadSettings().model_dump()
+
+
+def test_the_policy_by_engine_load_is_accepted(tmp_path: Path) -> None:
+    load_serve_config(write(scaled(ENGINE_LOAD), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("policy", "named"),
+    [
+        (
+            ENGINE_LOAD | {"policy_kwargs": {"tolerence": 0.2}},
+            r"Generator\.autoscaling_config\.policy\.policy_kwargs\.tolerence",
+        ),
+        (ENGINE_LOAD | {"policy_kwargs": {"tolerance": 2}}, r"policy_kwargs\.tolerance"),
+        ({"policy_function": serve_config.LOAD_POLICY + "2"}, "EngineLoadPolicy2"),
+        ({"policy_function": "serve_app.autoscalng:Policy"}, "autoscalng"),
+        (ENGINE_LOAD | {"policy_kwarg": {}}, "policy.policy_kwarg"),
+    ],
+    ids=["unknown argument", "out of range", "no such class", "no such module", "unknown key"],
+)
+def test_a_wrong_policy_is_named(policy: dict[str, Any], named: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        load_serve_config(write(scaled(policy), tmp_path))
+
+
+@pytest.mark.parametrize(
+    "drain", [{"graceful_shutdown_timeout_s": 27}, {}], ids=["short", "absent"]
+)
+def test_a_drain_shorter_than_the_deadline_is_refused(
+    drain: dict[str, int], tmp_path: Path
+) -> None:
+    raw = scaled(ENGINE_LOAD)
+    del raw["applications"][0]["deployments"][2]["graceful_shutdown_timeout_s"]
+    raw["applications"][0]["deployments"][2] |= drain
+    with pytest.raises(ConfigurationError, match=r"graceful_shutdown_timeout_s: 2[07].* 28\.0 s"):
+        load_serve_config(write(raw, tmp_path))

@@ -1,0 +1,213 @@
+"""Replicas that answer requests, in small steps of time.
+
+Every request is followed by itself, but things happen only at the ends of steps: times are rounded to the
+nearest step. A step should be a fifth of an empty engine's time at most (`longest_step_s`).
+
+Left out: decoding, the network, replicas that fail, requests of one clip that find it in a cache.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.service import ServiceTimes
+
+Ints = NDArray[np.int64]
+ABSENT, STARTING, READY, DRAINING = range(4)
+NUM_TRIES = 3  # of the ring's replicas: the consistent-hash router's one, and two fallbacks
+
+
+@dataclass(frozen=True)
+class FleetSettings:
+    """Of the Generator deployment and its engines. Names are serve.yaml's where it has them."""
+
+    max_replicas: int
+    start_s: float  # from the decision to the first request: a node, the image, the weights
+    max_num_seqs: int = 64
+    max_ongoing_requests: int = 96
+    max_queued_requests: int = 128  # of each ingress replica
+    requests_per_ingress: int = 128  # limits.max_in_flight: so many ingress replicas there must be
+    num_seqs_in_kv_cache: int = 256
+    request_timeout_s: float = 28.0
+    work_cv: float = 0.5  # standard deviation / mean of how much work a request is
+
+    @property
+    def max_queued(self) -> int:
+        """Requests that wait at all handles, of as many ingress replicas as the full fleet needs."""
+        most_ongoing = self.max_replicas * self.max_ongoing_requests
+        return math.ceil(most_ongoing / self.requests_per_ingress) * self.max_queued_requests
+
+
+def longest_step_s(service: ServiceTimes) -> float:
+    """For times that are right to a tenth of the shortest."""
+    return float(service.time_s(1) / 5)
+
+
+class Fleet:
+    """The state after a whole number of steps. Counts of requests: arrived, answered, refused, timed_out."""
+
+    def __init__(
+        self,
+        settings: FleetSettings,
+        service: ServiceTimes,
+        step_s: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self.settings, self._service, self.step_s, self._rng = settings, service, step_s, rng
+        self._deadline = round(settings.request_timeout_s / step_s)  # in steps, as all times below
+        self._max_queued = settings.max_queued
+        self._max_running = min(settings.max_num_seqs, settings.num_seqs_in_kv_cache)
+        rows, ongoing = settings.max_replicas, settings.max_ongoing_requests
+        self.now = 0
+        self.state = np.full(rows, ABSENT)
+        self.ready_at = np.zeros(rows, np.int64)
+        self.num_running = np.zeros(rows, np.int64)
+        self.num_waiting = np.zeros(rows, np.int64)
+        self._done_work = np.zeros(rows)  # of a request that had been there all along
+        self._ends_at = np.full(
+            (rows, self._max_running), np.inf
+        )  # in done work; inf: a free place
+        self._arrived = np.zeros((rows, self._max_running), np.int64)
+        self._ring = np.zeros((rows, ongoing), np.int64)  # arrivals of what waits in each engine
+        self._head = np.zeros(rows, np.int64)
+        self._queue = np.zeros(0, np.int64)  # arrivals of what waits at the handles
+        self._keys = np.zeros(0)  # where on the ring each of them belongs, 0..1
+        self.arrived = self.answered = self.refused = self.timed_out = 0
+        self.wait_steps = np.zeros(self._deadline + 2, np.int64)  # begun requests by their wait
+        self.latency_steps = np.zeros(self._deadline + 2, np.int64)  # answers by their time
+        self.replica_steps = 0  # of all that hold a GPU
+
+    @property
+    def num_queued(self) -> int:
+        """Requests at the handles, without a replica."""
+        return len(self._queue)
+
+    @property
+    def num_inside(self) -> int:
+        """Requests that arrived and have no end yet."""
+        return self.num_queued + int(self.num_running.sum() + self.num_waiting.sum())
+
+    @property
+    def num_target(self) -> int:
+        """Replicas that are not on their way out."""
+        return int(np.isin(self.state, (STARTING, READY)).sum())
+
+    def scale(self, num_replicas: int) -> None:
+        """Start replicas, as far as GPUs are free, or let some go: those that still start first."""
+        missing = num_replicas - self.num_target
+        if missing > 0:
+            rows = np.flatnonzero(self.state == ABSENT)[:missing]
+            self.state[rows] = STARTING
+            self.ready_at[rows] = self.now + round(self.settings.start_s / self.step_s)
+        elif missing < 0:
+            starting = np.flatnonzero(self.state == STARTING)[missing:]
+            self.state[starting] = ABSENT
+            left = missing + len(starting)
+            if left < 0:
+                self.state[np.flatnonzero(self.state == READY)[left:]] = DRAINING
+
+    def step(self, num_arrivals: int) -> None:
+        """One step: answers, deadlines, new replicas, arrivals, and what now begins."""
+        self.now += 1
+        self.replica_steps += int((self.state != ABSENT).sum())
+        self._answer()
+        self._time_out()
+        self.state[(self.state == STARTING) & (self.ready_at <= self.now)] = READY
+        self.state[(self.state == DRAINING) & (self.num_running + self.num_waiting == 0)] = ABSENT
+        self.arrived += num_arrivals
+        self._queue = np.append(self._queue, np.full(num_arrivals, self.now))
+        self._keys = np.append(self._keys, self._rng.random(num_arrivals))
+        self._dispatch()
+        self._begin()
+
+    def _answer(self) -> None:
+        busy = np.flatnonzero(self.num_running)
+        times_s = self._service.time_s(self.num_running[busy])
+        self._done_work[busy] += self.step_s / times_s
+        done = self._ends_at[busy] <= self._done_work[busy, None]
+        self.answered += int(done.sum())
+        arrived = self._arrived[busy][done]
+        # What began in time and ends in the step of its deadline is let through.
+        times = np.minimum(self.now - arrived, self._deadline + 1)
+        self.latency_steps += np.bincount(times, minlength=len(self.latency_steps))
+        self._free(busy, done)
+
+    def _time_out(self) -> None:
+        """Requests whose deadline has passed, wherever they are."""
+        last = self.now - self._deadline
+        busy = np.flatnonzero(self.num_running)
+        late = (self._arrived[busy] <= last) & np.isfinite(self._ends_at[busy])
+        self.timed_out += int(late.sum())
+        self._free(busy, late)
+        kept = self._queue > last
+        self.timed_out += int((~kept).sum())
+        self._queue, self._keys = self._queue[kept], self._keys[kept]
+        # In an engine from the front: behind it are later arrivals, but for a few that fell back.
+        while len(rows := np.flatnonzero(self.num_waiting)):
+            rows = rows[self._ring[rows, self._head[rows]] <= last]
+            if not len(rows):
+                break
+            self.timed_out += len(rows)
+            self._drop(rows, 1)
+
+    def _free(self, rows: Ints, places: NDArray[np.bool_]) -> None:
+        ends_at = self._ends_at[rows]
+        ends_at[places] = np.inf
+        self._ends_at[rows] = ends_at
+        self.num_running[rows] -= places.sum(axis=1)
+
+    def _drop(self, rows: Ints, numbers: Any) -> None:
+        """Take the first so many off what waits in these replicas."""
+        self._head[rows] = (self._head[rows] + numbers) % self._ring.shape[1]
+        self.num_waiting[rows] -= numbers
+
+    def _dispatch(self) -> None:
+        """From the handles to the replicas that the clips belong to, or those behind them on the ring."""
+        ready = np.flatnonzero(self.state == READY)
+        for hop in range(NUM_TRIES):
+            if not len(ready) or not len(self._queue):
+                break
+            rows = ready[((self._keys * len(ready)).astype(np.int64) + hop) % len(ready)]
+            order = np.argsort(rows, kind="stable")
+            ordered = rows[order]
+            rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+            ongoing = self.num_running + self.num_waiting
+            fits = rank < (self.settings.max_ongoing_requests - ongoing)[ordered]
+            rows, rank, sent = ordered[fits], rank[fits], order[fits]
+            places = (self._head[rows] + self.num_waiting[rows] + rank) % self._ring.shape[1]
+            self._ring[rows, places] = self._queue[sent]
+            np.add.at(self.num_waiting, rows, 1)
+            kept = np.ones(len(order), bool)
+            kept[sent] = False
+            self._queue, self._keys = self._queue[kept], self._keys[kept]
+        self.refused += max(0, len(self._queue) - self._max_queued)
+        self._queue, self._keys = self._queue[: self._max_queued], self._keys[: self._max_queued]
+
+    def _begin(self) -> None:
+        """Move what waits in an engine into the free places of its batch."""
+        free = self._max_running - self.num_running
+        rows = np.flatnonzero((self.num_waiting > 0) & (free > 0))
+        numbers = np.minimum(self.num_waiting, free)[rows]
+        which = np.repeat(np.arange(len(rows)), numbers)
+        rank = np.arange(len(which)) - np.repeat(numbers.cumsum() - numbers, numbers)
+        free_rows, free_places = np.nonzero(np.isinf(self._ends_at[rows]))
+        places = free_places[np.searchsorted(free_rows, np.arange(len(rows)))[which] + rank]
+        begun = rows[which]
+        arrived = self._ring[begun, (self._head[begun] + rank) % self._ring.shape[1]]
+        # One that fell back behind later arrivals may be late; it ends with the next step.
+        waits = np.minimum(self.now - arrived, self._deadline + 1)
+        self.wait_steps += np.bincount(waits, minlength=len(self.wait_steps))
+        self.num_running[rows] += numbers
+        self._drop(rows, numbers)
+        # It ends in the step whose end is nearest, not in the one after.
+        half_a_step = 0.5 * self.step_s / self._service.time_s(self.num_running[begun])
+        ends_at = self._done_work[begun] + self._work(len(begun)) - half_a_step
+        self._ends_at[begun, places], self._arrived[begun, places] = ends_at, arrived
+
+    def _work(self, number: int) -> Any:
+        """Of so many requests; 1 on average."""
+        cv = self.settings.work_cv
+        return self._rng.gamma(cv**-2, cv**2, number) if cv else np.ones(number)

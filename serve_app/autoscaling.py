@@ -1,0 +1,94 @@
+"""How many Generator replicas Serve should run, by what saturates their engines.
+
+serve.yaml names `EngineLoadPolicy` in the Generator's `autoscaling_config.policy`. Serve's controller calls
+it ten times a second or so and puts its own delays and bounds around it (docs/decisions/autoscaling.md).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from ray.serve.config import AutoscalingContext
+
+from serve_app.settings import EngineLoadSettings
+from serve_app.types import EngineLoad
+
+ROUNDING = 1e-9  # a mean over floats of exactly two replicas' worth must not ask for a third
+
+
+class EngineLoadPolicy:
+    """Serve makes one for a deployment, with `policy_kwargs`. It keeps nothing between calls."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = EngineLoadSettings.model_validate(settings)
+
+    def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+        """The number of replicas wanted, and the state Serve should keep: none."""
+        least, most = self._demand(context)
+        wanted = self._step(least, most, context)
+        bounds = context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas
+        return min(max(wanted, bounds[0]), bounds[1]), {}
+
+    def _demand(self, context: AutoscalingContext) -> tuple[float, float]:
+        """Replicas that the load would fill to their targets: at least, and at most, so many.
+
+        The two differ only while a replica has not reported yet. It may be idle, so it is no reason to
+        grow; it may be full, so it stays.
+        """
+        loads = engine_loads(context)
+        if not loads:  # Serve's own policy
+            by_count = context.total_num_requests / context.config.get_target_ongoing_requests()
+            return by_count, by_count
+        demand = self._demand_of(loads, context.total_queued_requests or 0.0)
+        return demand, demand + context.current_num_replicas - len(loads)
+
+    def _demand_of(self, loads: Sequence[EngineLoad], num_queued: float) -> float:
+        num_running = sum(load.num_running for load in loads)
+        num_not_yet = sum(load.num_waiting for load in loads) + num_queued
+        target_seqs = self._target_seqs(loads)
+        at_work = sum(self._share_of_rate(load.num_running) for load in loads)
+        by_rate = at_work / self._share_of_rate(target_seqs) + num_not_yet / target_seqs
+        # What does not run yet will need as much of the cache as what runs.
+        growth = 1 + num_not_yet / num_running if num_running else 1.0
+        kv_cache_usage = sum(load.kv_cache_usage for load in loads) * growth
+        return max(by_rate, kv_cache_usage / self._settings.target_kv_cache_usage)
+
+    def _share_of_rate(self, num_running: float) -> float:
+        """Of the requests a second that an engine could ever answer, 0..1.
+
+        A batch is not linear: one of a tenth the size answers far more than a tenth.
+        """
+        return num_running / (num_running + self._settings.half_rate_seqs)
+
+    def _target_seqs(self, loads: Sequence[EngineLoad]) -> float:
+        """Requests a replica should have."""
+        max_num_seqs = sum(load.max_num_seqs for load in loads) / len(loads)
+        return self._settings.target_seqs_share * max_num_seqs
+
+    def _step(self, least: float, most: float, context: AutoscalingContext) -> int:
+        settings = self._settings
+        target: int = context.target_num_replicas
+        num_ready: int = context.current_num_replicas
+        up = math.ceil(least - ROUNDING)
+        if up > target:
+            # By what runs, not by what was asked for: a queue that grows while replicas start is no news.
+            limit = max(num_ready + 1, math.floor(num_ready * settings.max_upscale_factor))
+            return max(target, min(up, limit))
+        down = math.ceil(most / (1 - settings.tolerance) - ROUNDING)
+        if down < target:
+            step = max(1, math.floor(target * settings.max_downscale_share))
+            return max(down, target - step)
+        return target
+
+
+def engine_loads(context: AutoscalingContext) -> list[EngineLoad]:
+    """Of the running replicas that have reported, as the deployment's look-back period averages them."""
+    metrics = context.aggregated_metrics or {}
+    names = [field.name for field in fields(EngineLoad)]
+    reported = [metrics.get(name, {}) for name in names]
+    return [
+        EngineLoad(**{name: values[replica] for name, values in zip(names, reported, strict=True)})
+        for replica in context.running_replicas
+        if all(replica in values for values in reported)
+    ]

@@ -1,0 +1,38 @@
+"""What an engine says of its load: by vLLM's gauges, on a real engine."""
+
+import asyncio
+from dataclasses import astuple
+
+from serve_app.engine import Engine
+from serve_app.types import Clip, EngineLoad, Sampling
+
+MAX_NUM_SEQS = 32  # of the folder's engine
+ENDLESS = Sampling(temperature=0, max_tokens=700)
+
+
+async def test_a_full_engine_tells_what_runs_and_what_waits(
+    engine: Engine, decoded_clips: list[Clip]
+) -> None:
+    asked = [
+        asyncio.create_task(engine.answer(decoded_clips[n % 8], f"{n}?", ENDLESS))
+        for n in range(MAX_NUM_SEQS + 8)
+    ]
+    async with asyncio.timeout(60):
+        while engine.load().num_running < MAX_NUM_SEQS:
+            await asyncio.sleep(0.02)
+    load = engine.load()
+    assert (load.num_running, load.num_waiting, load.max_num_seqs) == (
+        MAX_NUM_SEQS,
+        8,
+        MAX_NUM_SEQS,
+    )
+    assert 0 < load.kv_cache_usage <= 1
+    for task in asked:
+        task.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    # Without another step, which would set vLLM's gauges: the engine would look full for ever.
+    assert engine.load() == EngineLoad(0, 0, 0, MAX_NUM_SEQS)
+
+
+async def test_the_load_is_numbers_as_serve_wants_them(engine: Engine) -> None:
+    assert all(isinstance(value, (int, float)) for value in astuple(engine.load()))
