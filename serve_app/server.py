@@ -82,6 +82,9 @@ def _prepare_environment(limits: LimitSettings) -> None:
     os.environ.setdefault(proxy.ENVIRONMENT, proxy.CALLBACK)
     os.environ[proxy.MAX_BODY_BYTES] = str(limits.max_body_bytes)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # uvicorn's: whose X-Forwarded-For counts. By default that of loopback, where anybody may be who asks
+    # here, or through the second port.
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     # One event loop per replica instead of three threads: fewer hand-overs per request
     # (docs/performance.md). Nothing of ours blocks a loop once it serves.
     os.environ.setdefault("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "0")

@@ -77,6 +77,11 @@ class MediaSettings(Settings):
     max_queued_clips: int = Field(
         default=128, gt=0, description="Clips waiting for a decode worker before 503."
     )
+    clip_cache_bytes: int = Field(
+        default=128 * MIB,
+        ge=0,
+        description="Decoded clips that a Preprocessor replica holds for further questions; 0: none.",
+    )
     voice: bool = Field(
         default=True, description="Offer `voice=true`; its worker warms up in the background."
     )

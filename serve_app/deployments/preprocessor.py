@@ -1,6 +1,6 @@
 """Preprocessor: a clip's bytes into a Clip, on CPUs."""
 
-from serve_app.media.pool import DecodePool
+from serve_app.media.pool import DecodeCounts, DecodePool
 from serve_app.settings import MediaSettings
 from serve_app.types import Clip, ClipSource, DecodeOptions
 
@@ -14,6 +14,10 @@ class Preprocessor:
     async def decode(self, source: ClipSource, options: DecodeOptions) -> Clip:
         """Raises a ClipError. Cancelling the request kills its decode."""
         return await self._pool.decode(source, options)
+
+    async def decode_counts(self) -> DecodeCounts:
+        """See DecodePool.counts; of this replica."""
+        return self._pool.counts()
 
     def __del__(self) -> None:
         # Serve calls this when the replica goes.

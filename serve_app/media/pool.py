@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 from pebble import ProcessExpired
@@ -20,6 +20,7 @@ from serve_app.errors import (
     OverloadedError,
 )
 from serve_app.media import worker
+from serve_app.media.clip_cache import ClipCache
 from serve_app.media.context import worker_context
 from serve_app.media.fetch import Fetcher
 from serve_app.media.lane import Lane, OverTimeError, WorkerOptions
@@ -28,6 +29,14 @@ from serve_app.types import Clip, ClipSource, DecodeOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCounts:
+    """Clips that a pool has handed out since it was made."""
+
+    num_decoded: int
+    num_hits: int  # that were still held from an earlier question
 
 
 class DecodePool:
@@ -43,13 +52,19 @@ class DecodePool:
         self._decoders = Lanes(settings.num_decode_workers, decoding, settings)
         self._voice = Lanes(1, listening, settings) if settings.voice else None
         self._fetcher = Fetcher(settings)
+        self._cache = ClipCache(settings.clip_cache_bytes)
+        self._num_decoded = self._num_hits = 0
 
     async def decode(self, source: ClipSource, options: DecodeOptions) -> Clip:
-        """Raises one of errors.py's classes. Cancelling it frees the worker."""
+        """Every time the source is read; decoded, unless the clip of just these bytes is still held.
+
+        Raises one of errors.py's classes. Cancelling it frees the worker.
+        """
         if options.voice and self._voice is None:
             raise InvalidRequestError("voice is true; this server does not offer voice statistics")
         source = await self._fetcher.fetched(source)
-        clip = await self._decoders.run(
+        held = self._cache.held(options, source.features)
+        read = await self._decoders.run(
             "decoding",
             self._settings.decode_timeout_s,
             worker.decode_source,
@@ -57,8 +72,19 @@ class DecodePool:
             options,
             self._settings,
             self._image_size,
+            tuple(held),
         )
-        return await self._with_voice(clip) if options.voice else clip
+        if isinstance(read, worker.HeldClip):
+            self._num_hits += 1
+            clip = replace(held[read.sha256], decode_ms=read.decode_ms)
+        else:
+            self._num_decoded += 1
+            clip = await self._with_voice(read) if options.voice else read
+        self._cache.keep(clip, options)
+        return clip
+
+    def counts(self) -> DecodeCounts:
+        return DecodeCounts(self._num_decoded, self._num_hits)
 
     async def _with_voice(self, clip: Clip) -> Clip:
         if clip.waveform is None or "voice" in clip.missing:

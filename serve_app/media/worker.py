@@ -1,7 +1,9 @@
 """What runs inside a decode process, and inside the one for the voice."""
 
+import hashlib
 import time
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ from serve_app.media.preprocessed import is_preprocessed, read_preprocessed
 from serve_app.media.source import read_source
 from serve_app.media.voice import voice_statistics, warm_up
 from serve_app.settings import MediaSettings
-from serve_app.types import Clip, ClipSource, DecodeOptions, VoiceStatistics
+from serve_app.types import Clip, ClipSource, DecodeOptions, Features, VoiceStatistics
 
 
 def start_decode_worker(settings: MediaSettings) -> None:
@@ -24,29 +26,50 @@ def start_voice_worker(settings: MediaSettings) -> None:
     limit_process(settings.worker_memory_bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class HeldClip:
+    """In place of a clip that whoever asks has decoded already."""
+
+    sha256: str  # of the bytes that were read
+    decode_ms: float  # of reading them, and finding out
+
+
 def decode_source(
-    source: ClipSource, options: DecodeOptions, settings: MediaSettings, image_size: int
-) -> Clip:
-    """`read_clip` within the CPU time a clip may take; the time it took is in the clip."""
+    source: ClipSource,
+    options: DecodeOptions,
+    settings: MediaSettings,
+    image_size: int,
+    held: Collection[str] = (),
+) -> Clip | HeldClip:
+    """Reads the source, and decodes it within the CPU time a clip may take unless its digest is held.
+
+    The time it took is in what is returned. Raises one of errors.py's classes, or MemoryError.
+    """
     started = time.perf_counter()
     allow_cpu(settings.decode_timeout_s)
-    clip = read_clip(source, options, settings, image_size)
-    return replace(clip, decode_ms=(time.perf_counter() - started) * 1000)
+    data = read_source(source, settings)
+    if held and (sha256 := hashlib.sha256(data).hexdigest()) in held:
+        return HeldClip(sha256, _ms_since(started))
+    clip = decode_data(data, source.features, options, settings, image_size)
+    return replace(clip, decode_ms=_ms_since(started))
 
 
-def read_clip(
-    source: ClipSource, options: DecodeOptions, settings: MediaSettings, image_size: int
+def decode_data(
+    data: bytes,
+    features: Features,
+    options: DecodeOptions,
+    settings: MediaSettings,
+    image_size: int,
 ) -> Clip:
-    """Decodes the source, or takes it as it was decoded beforehand, and adds its features.
+    """Decodes a clip, or takes it as it was decoded beforehand, and adds its features.
 
     Raises one of errors.py's classes, or MemoryError.
     """
-    data = read_source(source, settings)
     if is_preprocessed(data, settings):
         clip = read_preprocessed(data, settings, image_size)
     else:
         clip = decode_clip(data, options, settings, image_size)
-    return with_features(clip, source.features) if source.features else clip
+    return with_features(clip, features) if features else clip
 
 
 def describe_voice(waveform: npt.NDArray[np.int16], settings: MediaSettings) -> VoiceStatistics:
@@ -56,3 +79,7 @@ def describe_voice(waveform: npt.NDArray[np.int16], settings: MediaSettings) -> 
 
 def ready() -> None:
     """Returns when the worker is up."""
+
+
+def _ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000

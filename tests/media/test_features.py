@@ -11,7 +11,7 @@ from media.clips import colour_frames, tone
 from serve_app.demo.movie import write_clip
 from serve_app.media.decode import content_sha256, decode_clip, with_features
 from serve_app.media.pool import DecodePool
-from serve_app.media.worker import read_clip
+from serve_app.media.worker import decode_data
 from serve_app.settings import MediaSettings
 from serve_app.types import ClipSource, DecodeOptions, Features
 
@@ -37,7 +37,7 @@ async def test_they_arrive_through_the_pool(data: bytes) -> None:
 def test_a_source_without_any_gives_the_clip_that_decoding_gives(data: bytes) -> None:
     options, settings = DecodeOptions(), MediaSettings()
     plain = decode_clip(data, options, settings, 224)
-    worked = read_clip(ClipSource(data=data), options, settings, 224)
+    worked = decode_data(data, {}, options, settings, 224)
     assert worked.content_sha256 == plain.content_sha256
     assert worked.features == plain.features == {}
 

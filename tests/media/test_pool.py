@@ -54,6 +54,7 @@ def pool(clip_path: Path) -> Iterator[DecodePool]:
         num_decode_workers=2,
         max_queued_clips=4,
         worker_memory_bytes=256 * MIB,
+        clip_cache_bytes=0,  # every clip goes to a worker
         voice=False,
     )
     pool = DecodePool(settings, image_size=224)

@@ -23,7 +23,7 @@ from serve_app.errors import (
 from serve_app.media.decode import decode_clip
 from serve_app.media.pool import DecodePool
 from serve_app.media.preprocessed import read_preprocessed, write_preprocessed
-from serve_app.media.worker import read_clip
+from serve_app.media.worker import decode_data
 from serve_app.settings import MIB, MediaSettings
 from serve_app.types import AudioMode, Clip, ClipSource, DecodeOptions
 
@@ -105,8 +105,8 @@ def test_silence_is_named() -> None:
 
 def test_features_come_along() -> None:
     feature = np.ones(4, np.float32)
-    source = ClipSource(data=npz(image_u8=IMAGE), features={"audio_feature": feature})
-    clip = read_clip(source, DecodeOptions(), WITH_NPZ, SIZE)
+    data = npz(image_u8=IMAGE)
+    clip = decode_data(data, {"audio_feature": feature}, DecodeOptions(), WITH_NPZ, SIZE)
     np.testing.assert_array_equal(clip.features["audio_feature"], feature)
     assert clip.content_sha256 != read(npz(image_u8=IMAGE)).content_sha256
 
@@ -121,10 +121,10 @@ def test_packed_and_transposed_arrays_are_read_too() -> None:
 
 
 def test_a_server_takes_none_unless_told_to() -> None:
-    source = ClipSource(data=npz(image_u8=IMAGE, waveform_i16=WAVEFORM))
+    data = npz(image_u8=IMAGE, waveform_i16=WAVEFORM)
     with pytest.raises(UnsupportedClipError, match="allowed are mov, matroska, avi, wav, mp3"):
-        read_clip(source, DecodeOptions(), MediaSettings(), SIZE)
-    assert read_clip(source, DecodeOptions(), WITH_NPZ, SIZE).missing == ()
+        decode_data(data, {}, DecodeOptions(), MediaSettings(), SIZE)
+    assert decode_data(data, {}, DecodeOptions(), WITH_NPZ, SIZE).missing == ()
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ from serve_app.server import running_server
 
 LAPTOP = Path(__file__).parents[2] / "configs" / "serve.yaml"
 APP_NAME = "emotion-llama"
-MAX_IN_FLIGHT = 40
+MAX_IN_FLIGHT = 64
 BODY_TIMEOUT_S = 2
+NUM_FRESH_CLIPS = 200
+FRESH_CLIPS_SEED = 7_300_000
 LABEL_CLIPS_SEED = 5_000_100  # of clips that it gets right: it does not all (its card)
 
 
@@ -40,6 +42,13 @@ def label_clips(clips_root: Path) -> dict[str, Path]:
     """A clip of the demonstration's generator for each of its labels."""
     scenes = label_scenes(len(LABELS), LABEL_CLIPS_SEED)
     return dict(zip(LABELS, write_scenes(scenes, clips_root / "labels"), strict=True))
+
+
+@pytest.fixture(scope="session")
+def fresh_clips(clips_root: Path) -> list[Path]:
+    """Clips that nothing was trained or chosen on."""
+    scenes = label_scenes(NUM_FRESH_CLIPS, FRESH_CLIPS_SEED)
+    return write_scenes(scenes, clips_root / "fresh")
 
 
 @pytest.fixture(scope="session")

@@ -47,3 +47,12 @@ async def test_two_replicas_keep_one_limit(limited_url: str) -> None:
     assert statuses.count(429) == NUM_REQUESTS - LIMIT
     passed = [r.headers["X-RateLimit-Remaining"] for r in responses if r.status_code == 200]
     assert sorted(map(int, passed)) == list(range(LIMIT))
+
+
+async def test_nobody_chooses_the_address_that_is_counted(limited_url: str) -> None:
+    body = {"video_path": "/a.mp4", "question": "?"}
+    async with httpx.AsyncClient(timeout=60) as client:
+        for number in range(LIMIT + 1):
+            headers = {"X-Forwarded-For": f"203.0.113.{number}"}
+            response = await client.post(f"{limited_url}/process_video", json=body, headers=headers)
+    assert response.status_code == 429

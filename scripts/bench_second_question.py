@@ -1,0 +1,88 @@
+"""Times a second question about a clip against the first one, through HTTP and Ray Serve.
+
+    python scripts/bench_second_question.py --model DIR [--clips FOLDER] [--clip-cache-bytes 0]
+
+Every clip is new to the server. It is asked two questions, one right after the other, so that a noisy machine
+slows both alike; the first one decodes it and runs the encoders.
+"""
+
+import argparse
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+from bench import fresh_clips
+
+from serve_app.bundled import SAMPLE
+from serve_app.serve_config import load_serve_config
+from serve_app.server import running_server
+
+QUESTIONS = ("[emotion] What is the emotion expressed?", "[emotion] What does the person feel?")
+MAX_TOKENS = 8
+NUM_WARM_UP_CLIPS = 5
+STAGES = ("decode", "first_token", "total")
+
+Timings = dict[str, float]  # of one request, in ms; `seen` is the client's
+
+
+def ask(http: httpx.Client, clip: Path, question: str) -> Timings:
+    body = {
+        "video_path": str(clip),
+        "question": question,
+        "temperature": 0,
+        "max_tokens": MAX_TOKENS,
+        "details": True,
+    }
+    started = time.perf_counter()
+    response = http.post("/process_video", json=body).raise_for_status()
+    seen_ms = (time.perf_counter() - started) * 1e3
+    timings: Timings = response.json()["details"]["timings_ms"]
+    return timings | {"seen": seen_ms}
+
+
+def compare(url: str, originals: list[Path], num_clips: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, httpx.Client(base_url=url, timeout=60) as http:
+        clips = itertools.islice(
+            fresh_clips(Path(folder), originals), num_clips + NUM_WARM_UP_CLIPS
+        )
+        pairs = [[ask(http, clip, question) for question in QUESTIONS] for clip in clips]
+    firsts, seconds = zip(*pairs[NUM_WARM_UP_CLIPS:], strict=True)
+    print(f"{num_clips} clips; ms, median (quartiles)")
+    for stage in ("seen", *STAGES):
+        first, second = ([timings[stage] for timings in each] for each in (firsts, seconds))
+        print(f"  {stage:12} first {spread(first):>20}   second {spread(second):>20}")
+    ratios = [second["seen"] / first["seen"] for first, second in zip(firsts, seconds, strict=True)]
+    print(f"  second / first, clip by clip: {spread(ratios, 2)}")
+
+
+def spread(values: list[float], digits: int = 1) -> str:
+    low, median, high = statistics.quantiles(values, n=4)
+    return f"{median:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=Path("configs/serve.yaml"))
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--clips", type=Path, help="folder of mp4 files; default: the sample clip")
+    parser.add_argument("--num-clips", type=int, default=60)
+    parser.add_argument("--clip-cache-bytes", type=int, help="in place of media.clip_cache_bytes")
+    parser.add_argument("--port", type=int, default=7897)
+    args = parser.parse_args()
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    config = load_serve_config(args.config, args.model, args.port)
+    if args.clip_cache_bytes is not None:
+        config.applications[0].args["media"]["clip_cache_bytes"] = args.clip_cache_bytes
+    originals = sorted(args.clips.glob("*.mp4")) if args.clips else [SAMPLE]
+    with running_server(config) as url:
+        compare(url, originals, args.num_clips)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
