@@ -4,6 +4,7 @@
     python scripts/try_faults.py rollout    a new configuration is deployed
     python scripts/try_faults.py scale      from one Generator to four and back, by load
     python scripts/try_faults.py ingress    an ingress replica is killed; clients try again
+    python scripts/try_faults.py hosts      hosts die, are cut off, and come back (needs root)
 
 Prints figures as JSON; exit status 1 where a request failed or an answer was not the undisturbed one.
 """
@@ -21,7 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scenario", choices=("kills", "rollout", "scale", "ingress"))
+    parser.add_argument("scenario", choices=("kills", "rollout", "scale", "ingress", "hosts"))
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60.0)
     args = parser.parse_args()

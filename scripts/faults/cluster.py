@@ -15,7 +15,6 @@ import yaml
 from ports import free_port
 
 from serve_app.bundled import DEMO_CHECKPOINT
-from serve_app.serve_config import load_serve_config
 
 LAPTOP = Path(__file__).parents[2] / "configs" / "serve.yaml"
 APP_NAME = "emotion-llama"
@@ -71,18 +70,25 @@ def fake_cluster(num_gpu_nodes: int) -> Iterator[FakeCluster]:
         cluster.shutdown()
 
 
-def write_config(folder: Path, generator: dict[str, Any], clips: Path, **args: Any) -> Any:
+def write_config(
+    folder: Path,
+    generator: dict[str, Any],
+    clips: Path,
+    host: str = "127.0.0.1",
+    **args: Any,
+) -> Path:
     """The laptop's configuration with two ingress replicas at the head and Generators on GPUs.
 
     Args:
         generator: what differs of its deployment: num_replicas or autoscaling_config, ...
         clips: the folder that may be read.
+        host: that the proxy listens on.
         args: what differs of the application's.
     """
     raw = yaml.safe_load(LAPTOP.read_text())
-    raw["http_options"]["port"] = free_port()
+    raw["http_options"] |= {"host": host, "port": free_port()}
     application = raw["applications"][0]
-    application["args"] |= {"extra_ports": [], **args}
+    application["args"] |= {"model": str(DEMO_CHECKPOINT), "extra_ports": [], **args}
     application["args"]["media"] |= {"allowed_roots": [str(clips)], "num_decode_workers": 1}
     deployments = {each["name"]: each for each in application["deployments"]}
     deployments["Ingress"] |= {
@@ -95,7 +101,7 @@ def write_config(folder: Path, generator: dict[str, Any], clips: Path, **args: A
     deployments["Generator"] |= {"ray_actor_options": {"num_cpus": 0.1, "num_gpus": 1}, **generator}
     path = folder / f"serve-{len(list(folder.iterdir()))}.yaml"
     path.write_text(yaml.safe_dump(raw))
-    return load_serve_config(path, model=DEMO_CHECKPOINT)
+    return path
 
 
 def _is_named(process: psutil.Process, name: str) -> bool:

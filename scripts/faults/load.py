@@ -5,7 +5,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,14 @@ from typing import Any
 
 import httpx
 
+from serve_app.demo.clips import label_scenes
+from serve_app.demo.world import write_scenes
+
 QUESTIONS = ("[emotion] What is the emotion?", "[reason] Why does the person feel this way?")
 CLIENT_TIMEOUT_S = 30.0  # the documented client's
 RETRY_PAUSE_S = 0.5
+NUM_CLIPS, CLIPS_SEED = 8, 9_000_000
+STEADY_TIMEOUT_S = 300.0
 
 
 @dataclass
@@ -99,3 +104,17 @@ class Load:
             "latency_median_s": round(statistics.median(ordered), 3),
             "latency_max_s": round(ordered[-1], 3),
         }
+
+
+async def prepared(url: str, folder: Path, max_tries: int = 1) -> Load:
+    """Clients who know the undisturbed answers."""
+    clips = write_scenes(label_scenes(NUM_CLIPS, CLIPS_SEED), folder / "clips")
+    load = Load(url, clips, max_tries)
+    await load.learn()
+    return load
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(STEADY_TIMEOUT_S):
+        while not await condition():  # noqa: ASYNC110 - Serve tells of nothing by itself
+            await asyncio.sleep(0.2)

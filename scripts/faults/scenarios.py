@@ -2,30 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from faults.cluster import APP_NAME, fake_cluster, write_config
-from faults.load import Load
-from serve_app.demo.clips import label_scenes
-from serve_app.demo.world import write_scenes
+from faults.host_scenario import hosts
+from faults.load import prepared, until
+from serve_app.serve_config import load_serve_config
 from serve_app.server import deploy, running_server
 
 Figures = dict[str, Any]
-NUM_CLIPS, CLIPS_SEED = 8, 9_000_000
-STEADY_TIMEOUT_S = 300.0
 
 
 async def kills(folder: Path, num_clients: int, seconds: float) -> Figures:
     """A Generator is killed every 10 s, and in the middle a node goes."""
     every_s = 10.0
     with fake_cluster(4) as cluster:
-        config = write_config(folder, {"num_replicas": 4}, folder)
+        config = load_serve_config(write_config(folder, {"num_replicas": 4}, folder))
         with running_server(config, cluster.address) as url:
-            load = await _prepared(url, folder)
+            load = await prepared(url, folder)
             started = time.monotonic()
             num_kills = 0
             async with load.running(num_clients):
@@ -42,16 +40,17 @@ async def rollout(folder: Path, num_clients: int, seconds: float) -> Figures:
     """A new configuration is deployed: every replica is replaced."""
     generator = {"num_replicas": 1, "max_surge_percent": 100}
     with fake_cluster(2) as cluster:
-        config = write_config(folder, generator, folder)
+        config = load_serve_config(write_config(folder, generator, folder))
         with running_server(config, cluster.address) as url:
-            load = await _prepared(url, folder)
-            new = write_config(folder, generator, folder, model_name="new")
+            load = await prepared(url, folder)
+            changed = write_config(folder, generator, folder, model_name="new")
+            new = load_serve_config(changed)
             new.http_options = config.http_options
             async with load.running(num_clients):
                 await asyncio.sleep(seconds / 2)
                 started = time.monotonic()
                 await asyncio.to_thread(deploy, new)
-                await _until(lambda: _is_rolled_out(url, "new"))
+                await until(lambda: _is_rolled_out(url, "new"))
                 took_s = time.monotonic() - started
                 await asyncio.sleep(seconds / 2)
             return load.figures() | {"rollout_s": round(took_s, 1)}
@@ -69,18 +68,19 @@ async def scale(folder: Path, num_clients: int, seconds: float) -> Figures:
         "look_back_period_s": 2,
     }
     with fake_cluster(4) as cluster:
-        config = write_config(folder, {"autoscaling_config": autoscaling}, folder)
+        generator = {"autoscaling_config": autoscaling}
+        config = load_serve_config(write_config(folder, generator, folder))
         with running_server(config, cluster.address) as url:
-            load = await _prepared(url, folder)
+            load = await prepared(url, folder)
             async with load.running(1):
                 await asyncio.sleep(seconds / 4)
                 started = time.monotonic()
                 async with load.running(num_clients):
-                    await _until(lambda: _has_replicas(4))
+                    await until(lambda: _has_replicas(4))
                     up_s = time.monotonic() - started
                     await asyncio.sleep(seconds / 2)
                 started = time.monotonic()
-                await _until(lambda: _has_replicas(1))
+                await until(lambda: _has_replicas(1))
                 down_s = time.monotonic() - started
                 await asyncio.sleep(seconds / 4)
             return load.figures() | {"up_s": round(up_s, 1), "down_s": round(down_s, 1)}
@@ -89,9 +89,9 @@ async def scale(folder: Path, num_clients: int, seconds: float) -> Figures:
 async def ingress(folder: Path, num_clients: int, seconds: float) -> Figures:
     """An ingress replica is killed, twice: clients who try again lose nothing."""
     with fake_cluster(1) as cluster:
-        config = write_config(folder, {"num_replicas": 1}, folder)
+        config = load_serve_config(write_config(folder, {"num_replicas": 1}, folder))
         with running_server(config, cluster.address) as url:
-            patient, plain = await _prepared(url, folder, max_tries=3), await _prepared(url, folder)
+            patient, plain = await prepared(url, folder, max_tries=3), await prepared(url, folder)
             async with patient.running(num_clients // 2), plain.running(num_clients // 2):
                 for _ in range(2):
                     await asyncio.sleep(seconds / 3)
@@ -103,25 +103,6 @@ async def ingress(folder: Path, num_clients: int, seconds: float) -> Figures:
                 "num_answered_without_retry": without["num_answered"],
                 "failures_without_retry": without["failures"],
             }
-
-
-SCENARIOS: dict[str, Callable[[Path, int, float], Coroutine[Any, Any, Figures]]] = {
-    each.__name__: each for each in (kills, rollout, scale, ingress)
-}
-
-
-async def _prepared(url: str, folder: Path, max_tries: int = 1) -> Load:
-    """Clients who know the undisturbed answers."""
-    clips = write_scenes(label_scenes(NUM_CLIPS, CLIPS_SEED), folder / "clips")
-    load = Load(url, clips, max_tries)
-    await load.learn()
-    return load
-
-
-async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(STEADY_TIMEOUT_S):
-        while not await condition():  # noqa: ASYNC110 - Serve tells of nothing by itself
-            await asyncio.sleep(0.2)
 
 
 async def _has_replicas(number: int) -> bool:
@@ -142,3 +123,8 @@ async def _is_rolled_out(url: str, model_name: str) -> bool:
     application = (await asyncio.to_thread(serve.status)).applications[APP_NAME]
     is_new = bool(models["data"][0]["id"] == model_name)
     return is_new and application.status == "RUNNING"
+
+
+SCENARIOS: dict[str, Callable[[Path, int, float], Coroutine[Any, Any, Figures]]] = {
+    each.__name__: each for each in (kills, rollout, scale, ingress, hosts)
+}
