@@ -2,18 +2,13 @@
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import RequestRouterConfig
 
 from serve_app.checkpoint import read_image_size
+from serve_app.deployments.clip_router import CLIP_AFFINITY
 from serve_app.deployments.generator import Generator
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.preprocessor import Preprocessor
 from serve_app.settings import AppSettings
-
-# Requests of one clip go to one replica; when that one is full, to the next on the ring.
-CLIP_AFFINITY = RequestRouterConfig(
-    request_router_class="ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
-)
 
 
 def build(args: AppSettings) -> Application:

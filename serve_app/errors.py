@@ -8,6 +8,7 @@
     │   ├── InvalidRequestError     422 invalid_request     a field is missing, unknown or out of range
     │   ├── BodyTooLargeError       413 body_too_large      the request's own bytes
     │   ├── BodyTooSlowError        408 body_too_slow       the request did not arrive in time
+    │   ├── PoisonedRequestError    422 poisoned_request    two replicas in a row died over it
     │   ├── QuestionTooLongError    422 question_too_long   prompt + answer exceed the engine's context
     │   └── ClipError               raised while a clip is read or decoded
     │       ├── ClipNotFoundError     404 clip_not_found
@@ -88,6 +89,12 @@ class BodyTooSlowError(RequestError):
     """The request's body did not arrive in time."""
 
     status, code, title = 408, "body_too_slow", "Request too slow"
+
+
+class PoisonedRequestError(RequestError):
+    """Two replicas in a row died while they had it."""
+
+    status, code, title = 422, "poisoned_request", "Request crashes the server"
 
 
 class QuestionTooLongError(RequestError):

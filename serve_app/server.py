@@ -60,7 +60,7 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
     _init_ray(address)
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
-        _deploy(config)
+        deploy(config)
         # Drains and ends our application only: a cluster that was running before keeps its others.
         stack.callback(serve.delete, config.applications[0].name)
         url = f"http://{host}:{port}"
@@ -128,7 +128,8 @@ def _init_ray(address: str | None) -> None:
     )
 
 
-def _deploy(config: Any) -> None:
+def deploy(config: Any) -> None:
+    """To this cluster's Serve, which is started where there is none. It waits for nothing."""
     # What `serve run FILE` does; there is no public function for it. Ray is pinned exactly.
     from ray.serve._private.api import serve_start
 

@@ -1,13 +1,17 @@
 """Generator: a Clip and a question into an Answer, on one vLLM engine per replica."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from serve_app.cached_engine import CachedEngine
 from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
+from serve_app.errors import EngineDeadError
 from serve_app.settings import AnswerCacheSettings, EngineSettings
 from serve_app.types import (
     Answer,
@@ -18,6 +22,10 @@ from serve_app.types import (
     Sampling,
     Turn,
 )
+
+logger = logging.getLogger(__name__)
+
+LAST_ERRORS_S = 0.2  # for what the other requests are told to leave the process
 
 
 class Generator:
@@ -40,7 +48,8 @@ class Generator:
         history: tuple[Turn, ...] = (),
     ) -> Answer:
         """Cancelling the request aborts it in the engine."""
-        return await self._asked.answer(clip, question, sampling, request_id, options, history)
+        with self._ending_without_engine():
+            return await self._asked.answer(clip, question, sampling, request_id, options, history)
 
     async def stream(
         self,
@@ -53,9 +62,10 @@ class Generator:
     ) -> AsyncIterator[AnswerDelta]:
         """See Engine.stream. Cancelling the request aborts it in the engine."""
         asked = (clip, question, sampling, request_id, options, history)
-        async with aclosing(self._asked.stream(*asked)) as deltas:
-            async for delta in deltas:
-                yield delta
+        with self._ending_without_engine():
+            async with aclosing(self._asked.stream(*asked)) as deltas:
+                async for delta in deltas:
+                    yield delta
 
     async def score(
         self,
@@ -66,7 +76,22 @@ class Generator:
         options: PromptOptions,
     ) -> LabelScores:
         """See Engine.score."""
-        return await self._asked.score(clip, question, labels, request_id, options)
+        with self._ending_without_engine():
+            return await self._asked.score(clip, question, labels, request_id, options)
+
+    @contextmanager
+    def _ending_without_engine(self) -> Iterator[None]:
+        """A replica whose engine is dead goes at once, so that requests go to others.
+
+        Serve would find out after several failed health checks, and send it requests until then.
+        """
+        try:
+            yield
+        except EngineDeadError as error:
+            logger.error("the engine is dead, and so this replica ends: %s", error)
+            loop = asyncio.get_running_loop()
+            loop.call_later(LAST_ERRORS_S, os._exit, 1)
+            raise
 
     async def encoder_calls(self) -> int:
         """See Engine.encoder_calls."""

@@ -1,11 +1,11 @@
-"""One request through the graph: affinity, deadline, cancellation, and errors back out of Ray's wrapping."""
+"""One request through the graph: affinity, deadline, attempts, and errors back out of Ray's wrapping."""
 
 import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ray.exceptions import RayError, RayTaskError
@@ -13,6 +13,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from serve_app.bundled import SAMPLE
+from serve_app.deployments.attempts import repeated
 from serve_app.errors import DeadlineExceededError, OverloadedError, ReplicaLostError, ServeAppError
 from serve_app.settings import LimitSettings
 from serve_app.types import (
@@ -30,6 +31,7 @@ from serve_app.types import (
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+Request = AnswerRequest | ScoreRequest
 
 WARM_UP_RETRY_S = 1.0
 WARM_UP_TIMEOUT_S = 120.0  # of one attempt, which waits for the engine to load; then comes the next
@@ -77,28 +79,23 @@ class Graph:
         return replace(scores, timings_ms={**scores.timings_ms, "total": elapsed_ms})
 
     async def stream(self, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
-        """See AnswerService. The deadline is that of the whole answer. Raises what `answer` raises."""
+        """See AnswerService. The deadline is that of the whole answer. Raises what `answer` raises.
+
+        Until its first delta it is asked again like `answer`; what was said cannot be said again.
+        """
         self._admit()
-        clip = deltas = None
-        is_done = False
+        begun: Begun | None = None
         deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s
         try:
-            clip, generator = self._decode(request.source, request.options)
-            deltas = generator.options(stream=True).stream.remote(
-                clip,
-                request.question,
-                request.sampling,
-                request.request_id,
-                request.prompt,
-                request.history,
-            )
-            while not is_done:
+            async with asyncio.timeout_at(deadline):
+                begun = await self._repeated(request, lambda n: self._begin(request, n))
+            delta: AnswerDelta | None = begun.first
+            while delta is not None:
+                yield delta
                 # Not around the yield: the next delta may be asked for by another task.
                 async with asyncio.timeout_at(deadline):
-                    delta = await anext(deltas, None)
-                is_done = delta is None
-                if delta is not None:
-                    yield delta
+                    delta = await anext(begun.deltas, None)
+            begun = None
         except TimeoutError:
             raise self._too_late() from None
         except (asyncio.CancelledError, GeneratorExit):
@@ -107,10 +104,32 @@ class Graph:
             raise unwrap(error) from None
         finally:
             self._num_in_flight -= 1
-            if not is_done:  # the client left, the deadline passed, or a stage failed: stop both
-                for response in (deltas, clip):
-                    if response is not None:
-                        response.cancel()
+            if (
+                begun is not None
+            ):  # the client left, the deadline passed, or a stage failed: stop both
+                begun.cancel()
+
+    async def _begin(self, request: AnswerRequest, number: int) -> "Begun":
+        """One attempt at a stream, as far as its first delta."""
+        clip, generator = self._decode(request.source, request.options, number)
+        deltas = generator.options(stream=True).stream.remote(
+            clip,
+            request.question,
+            request.sampling,
+            request.request_id,
+            request.prompt,
+            request.history,
+        )
+        begun = Begun(clip, deltas)
+        try:
+            begun.first = await anext(deltas, None)
+        except asyncio.CancelledError:
+            begun.cancel()
+            raise
+        except Exception as error:
+            begun.cancel()
+            raise unwrap(error) from None
+        return begun
 
     async def _answer(self, request: AnswerRequest) -> Answer:
         def ask(generator: DeploymentHandle, clip: Any) -> Any:
@@ -123,7 +142,7 @@ class Graph:
                 request.history,
             )
 
-        answer: Answer = await self._send(request.source, request.options, ask)
+        answer: Answer = await self._repeated(request, lambda n: self._send(request, ask, n))
         return answer
 
     async def _score(self, request: ScoreRequest) -> LabelScores:
@@ -132,8 +151,13 @@ class Graph:
                 clip, request.question, request.labels, request.request_id, request.prompt
             )
 
-        scores: LabelScores = await self._send(request.source, request.options, ask)
+        scores: LabelScores = await self._repeated(request, lambda n: self._send(request, ask, n))
         return scores
+
+    async def _repeated(
+        self, request: Request, attempt: Callable[[int], Awaitable[Result]]
+    ) -> Result:
+        return await repeated(attempt, self._limits.attempt_timeout_s, request.request_id)
 
     async def _admitted(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The work's result by the deadline, unless too many requests are inside already."""
@@ -160,13 +184,10 @@ class Graph:
         return DeadlineExceededError(f"no answer within {self._limits.request_timeout_s} s")
 
     async def _send(
-        self,
-        source: ClipSource,
-        options: DecodeOptions,
-        ask: Callable[[DeploymentHandle, Any], Any],
+        self, request: Request, ask: Callable[[DeploymentHandle, Any], Any], number: int
     ) -> Any:
         """What a generator says about the decoded clip; `ask` puts the question to it."""
-        clip, generator = self._decode(source, options)
+        clip, generator = self._decode(request.source, request.options, number)
         answer = ask(generator, clip)
         try:
             return await answer
@@ -179,16 +200,29 @@ class Graph:
             raise unwrap(error) from None
 
     def _decode(
-        self, source: ClipSource, options: DecodeOptions
+        self, source: ClipSource, options: DecodeOptions, number: int
     ) -> tuple[DeploymentResponse, DeploymentHandle]:
         """The clip, to be passed on un-awaited so that its pixels go from replica to replica; and to whom.
 
-        Requests of one clip go to the replicas that hold it.
+        Requests of one clip go to the replicas that hold it; a further attempt begins at others.
         """
-        key = clip_key(source)
+        key = f"{clip_key(source)}{f'-{number}' if number else ''}"
         preprocessor = self._preprocessor.options(session_id=key, _by_reference=True)
         generator = self._generator.options(session_id=key, _by_reference=True)
         return preprocessor.decode.remote(source, options), generator
+
+
+@dataclass(slots=True)
+class Begun:
+    """A stream whose first delta has come, and what stops it."""
+
+    clip: DeploymentResponse
+    deltas: Any  # a DeploymentResponseGenerator
+    first: AnswerDelta | None = None
+
+    def cancel(self) -> None:
+        self.deltas.cancel()
+        self.clip.cancel()
 
 
 def clip_key(source: ClipSource) -> str:

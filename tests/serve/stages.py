@@ -27,32 +27,45 @@ from serve_app.types import (
 )
 
 
-class FakePreprocessor:
-    """Notes its pid in the clip. Paths may start with "bad" (fail), "die" or "slow" (a minute)."""
+class Stage:
+    """What both have."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
+
+    def _is_first(self, name: str) -> bool:
+        """Whether no replica was asked for it before."""
+        is_first = f"first {name}\n" not in self._log.read_text()
+        with self._log.open("a") as file:
+            file.write(f"first {name}\n")
+        return is_first
+
+
+class FakePreprocessor(Stage):
+    """Notes its pid in the clip. Paths may start with "bad" (fail), "die" or "slow" (a minute).
+
+    "once" dies and "hang" hangs the first time.
+    """
 
     async def decode(self, source: ClipSource, options: DecodeOptions) -> Clip:
         path = source.path or ""
         if path.startswith("bad"):
             raise ClipOverLimitError("clip lasts 61.0 s; the limit is 60.0 s")
-        if path.startswith("die"):
+        if path.startswith("die") or (path.startswith("once") and self._is_first(path)):
             os._exit(1)
         if path.startswith("slow"):
             await wait_a_minute(self._log, "decode")
+        if path.startswith("hang") and self._is_first(path):
+            await asyncio.sleep(60)
         frame = np.zeros((448, 448, 3), np.uint8)
         return Clip(path, frame, 0.0, None, 1.0, notes=(str(os.getpid()),))
 
 
-class FakeGenerator:
-    """Answers with the pids of both stages. "fail" and "crash" raise, "wait" takes a minute.
+class FakeGenerator(Stage):
+    """Answers with the pids of both stages. "fail" and "crash" raise, "die" dies, "wait" takes a minute.
 
-    The first "warm-up" fails.
+    "once" dies and "hang" hangs the first time. The first "warm-up" fails.
     """
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
 
     async def answer(
         self,
@@ -70,8 +83,7 @@ class FakeGenerator:
             raise QuestionTooLongError("the first warm-up fails")
         if question == "crash":
             raise ZeroDivisionError("a bug")
-        if question == "die":
-            os._exit(1)
+        await self._die_or_hang(question)
         if question == "wait":
             await wait_a_minute(self._log, "answer")
         pids = {"preprocessor": clip.notes[0], "generator": str(os.getpid())}
@@ -90,7 +102,10 @@ class FakeGenerator:
         """ "fail" raises before the first delta, "break" after it, "wait" takes a minute after it."""
         if question == "fail":
             raise QuestionTooLongError("the prompt has 4000 tokens; at most 2048")
+        await self._die_or_hang(question)
         yield AnswerDelta("o")
+        if question == "late death":
+            os._exit(1)
         if question == "break":
             raise EngineError("the engine failed")
         if question == "wait":
@@ -105,7 +120,14 @@ class FakeGenerator:
         request_id: str,
         options: PromptOptions,
     ) -> LabelScores:
+        await self._die_or_hang(question)
         return LabelScores(dict.fromkeys(labels, 1 / len(labels)), 1.0, Usage(0, 0, 0), {})
+
+    async def _die_or_hang(self, question: str) -> None:
+        if question == "die" or (question.startswith("once") and self._is_first(question)):
+            os._exit(1)
+        if question.startswith("hang") and self._is_first(question):
+            await asyncio.sleep(60)
 
 
 class BusyGenerator:

@@ -10,18 +10,19 @@ from ray import cloudpickle, serve
 from serve import stages as stages_module
 from serve.stages import FakeGenerator, FakePreprocessor, Root
 
-from serve_app.app import CLIP_AFFINITY
+from serve_app.deployments.clip_router import CLIP_AFFINITY
 from serve_app.deployments.graph import Graph
 from serve_app.errors import (
     ClipOverLimitError,
     DeadlineExceededError,
     EngineError,
     OverloadedError,
+    PoisonedRequestError,
     QuestionTooLongError,
     ReplicaLostError,
 )
 from serve_app.settings import LimitSettings
-from serve_app.types import Answer, AnswerDelta, AnswerRequest, ClipSource
+from serve_app.types import Answer, AnswerDelta, AnswerRequest, ClipSource, ScoreRequest
 
 APP = "stages"
 
@@ -95,9 +96,43 @@ async def test_a_bug_in_a_stage_stays_a_bug(stages: None) -> None:
 
 
 @pytest.mark.parametrize(("path", "question"), [("die", "?"), ("good", "die")])
-async def test_a_replica_that_dies_is_named(stages: None, path: str, question: str) -> None:
-    with pytest.raises(ReplicaLostError, match="replica that held the request is gone"):
+async def test_what_kills_two_replicas_is_not_tried_on_a_third(
+    stages: None, path: str, question: str
+) -> None:
+    with pytest.raises(PoisonedRequestError, match="2 replicas in a row died"):
         await ask(graph(), path, question)
+    assert (await ask(graph(), "good")).text == "ok"
+
+
+@pytest.mark.parametrize(
+    ("path", "question"),
+    [("once a clip", "?"), ("good", "once a question"), ("hang a clip", "?"), ("good", "hang")],
+)
+async def test_a_request_outlives_its_replica(stages: None, path: str, question: str) -> None:
+    answer = await ask(graph(attempt_timeout_s=2), path, question)
+    assert answer.text == "ok"
+
+
+async def test_a_score_outlives_its_replica(stages: None) -> None:
+    request = ScoreRequest(ClipSource(path="good"), "once a score", ("a", "b"))
+    assert (await graph().score(request)).probabilities == {"a": 0.5, "b": 0.5}
+
+
+@pytest.mark.parametrize("question", ["once a stream", "hang a stream"])
+async def test_a_stream_outlives_its_replica_until_it_has_begun(
+    stages: None, question: str
+) -> None:
+    patient = graph(attempt_timeout_s=2)
+    assert [each.text async for each in stream(patient, question)] == ["o", "k"]
+    deltas = stream(patient, "late death")
+    assert (await anext(deltas)).text == "o"
+    with pytest.raises(ReplicaLostError, match="replica that held the request is gone"):
+        await anext(deltas)
+
+
+async def test_what_hangs_for_ever_ends_at_the_deadline(stages: None) -> None:
+    with pytest.raises(DeadlineExceededError):
+        await ask(graph(attempt_timeout_s=0.5, request_timeout_s=2), "slow")
 
 
 async def test_the_warm_up_tries_until_a_request_goes_through(stages: None, log: Path) -> None:
