@@ -57,7 +57,7 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
     import ray
     from ray import serve
 
-    _init_ray(address)
+    _init_ray(address, settings.metrics_port)
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         _deploy(config)
@@ -111,7 +111,7 @@ def _check_port(host: str, port: int) -> None:
             raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-def _init_ray(address: str | None) -> None:
+def _init_ray(address: str | None, metrics_port: int | None) -> None:
     import ray
 
     if address is not None:
@@ -123,6 +123,7 @@ def _init_ray(address: str | None) -> None:
         num_cpus=max(MIN_LOCAL_CPUS, len(os.sched_getaffinity(0))),
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,
         include_dashboard=False,
+        _metrics_export_port=metrics_port,
         log_to_driver=False,
         logging_level="error",
     )

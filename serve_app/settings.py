@@ -191,6 +191,16 @@ class AnswerCacheSettings(Settings):
     ttl_s: float = Field(default=3600.0, gt=0)
 
 
+class TraceSettings(Settings):
+    """Where spans go. Without an endpoint here or in OpenTelemetry's variables there are none."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="A collector's OTLP over HTTP, such as http://collector:4318.",
+    )
+
+
 class AppSettings(Settings):
     """`args:` of the application in serve.yaml."""
 
@@ -205,6 +215,12 @@ class AppSettings(Settings):
         default=(),
         description="Of `emotion-llama serve`, leading to the same server: the original had two.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        gt=0,
+        lt=65536,
+        description="Of `emotion-llama serve`: Prometheus scrapes it; None: one that Ray chooses.",
+    )
     legacy_errors: Literal["status", "in_band"] = Field(
         default="status",
         description="in_band: errors of the original's routes as it gave them, with status 200.",
@@ -217,3 +233,4 @@ class AppSettings(Settings):
     limits: LimitSettings = LimitSettings()
     access: AccessSettings = AccessSettings()
     answer_cache: AnswerCacheSettings = AnswerCacheSettings()
+    traces: TraceSettings = TraceSettings()

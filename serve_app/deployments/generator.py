@@ -6,8 +6,10 @@ from pathlib import Path
 
 from serve_app.cached_engine import CachedEngine
 from serve_app.check import open_checkpoint
+from serve_app.deployments.traced_engine import TracedEngine
 from serve_app.engine import Engine
-from serve_app.settings import AnswerCacheSettings, EngineSettings
+from serve_app.settings import AnswerCacheSettings, EngineSettings, TraceSettings
+from serve_app.traces import open_traces
 from serve_app.types import (
     Answer,
     AnswerDelta,
@@ -24,10 +26,16 @@ class Generator:
 
     # async: AsyncLLM wants to be created inside the replica's event loop, and Serve awaits it.
     async def __init__(  # type: ignore[misc]
-        self, model: Path, settings: EngineSettings, cache: AnswerCacheSettings
+        self,
+        model: Path,
+        settings: EngineSettings,
+        cache: AnswerCacheSettings,
+        traces: TraceSettings,
     ) -> None:
-        self._engine = Engine(open_checkpoint(model), settings)
-        self._asked = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
+        self._traces = open_traces(traces, "Generator")
+        self._engine = Engine(open_checkpoint(model), settings, reports_to_ray=True)
+        asked = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
+        self._asked = TracedEngine(asked, self._traces)
 
     async def answer(
         self,
@@ -37,9 +45,11 @@ class Generator:
         request_id: str,
         options: PromptOptions,
         history: tuple[Turn, ...] = (),
+        traceparent: str | None = None,
     ) -> Answer:
         """Cancelling the request aborts it in the engine."""
-        return await self._asked.answer(clip, question, sampling, request_id, options, history)
+        asked = (clip, question, sampling, request_id, options, history)
+        return await self._asked.answer(traceparent, *asked)
 
     async def stream(
         self,
@@ -49,10 +59,11 @@ class Generator:
         request_id: str,
         options: PromptOptions,
         history: tuple[Turn, ...] = (),
+        traceparent: str | None = None,
     ) -> AsyncIterator[AnswerDelta]:
         """See Engine.stream. Cancelling the request aborts it in the engine."""
         asked = (clip, question, sampling, request_id, options, history)
-        async with aclosing(self._asked.stream(*asked)) as deltas:
+        async with aclosing(self._asked.stream(traceparent, *asked)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -63,9 +74,11 @@ class Generator:
         labels: tuple[str, ...],
         request_id: str,
         options: PromptOptions,
+        traceparent: str | None = None,
     ) -> LabelScores:
         """See Engine.score."""
-        return await self._asked.score(clip, question, labels, request_id, options)
+        asked = (clip, question, labels, request_id, options)
+        return await self._asked.score(traceparent, *asked)
 
     async def encoder_calls(self) -> int:
         """See Engine.encoder_calls."""
@@ -82,3 +95,5 @@ class Generator:
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
             self._engine.shutdown()
+        if hasattr(self, "_traces"):
+            self._traces.close()

@@ -20,7 +20,6 @@ from serve_app.types import (
     AnswerDelta,
     AnswerRequest,
     ClipSource,
-    DecodeOptions,
     LabelScores,
     Sampling,
     ScoreRequest,
@@ -83,7 +82,7 @@ class Graph:
         is_done = False
         deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s
         try:
-            clip, generator = self._decode(request.source, request.options)
+            clip, generator = self._decode(request)
             deltas = generator.options(stream=True).stream.remote(
                 clip,
                 request.question,
@@ -91,6 +90,7 @@ class Graph:
                 request.request_id,
                 request.prompt,
                 request.history,
+                request.traceparent,
             )
             while not is_done:
                 # Not around the yield: the next delta may be asked for by another task.
@@ -121,18 +121,24 @@ class Graph:
                 request.request_id,
                 request.prompt,
                 request.history,
+                request.traceparent,
             )
 
-        answer: Answer = await self._send(request.source, request.options, ask)
+        answer: Answer = await self._send(request, ask)
         return answer
 
     async def _score(self, request: ScoreRequest) -> LabelScores:
         def ask(generator: DeploymentHandle, clip: Any) -> Any:
             return generator.score.remote(
-                clip, request.question, request.labels, request.request_id, request.prompt
+                clip,
+                request.question,
+                request.labels,
+                request.request_id,
+                request.prompt,
+                request.traceparent,
             )
 
-        scores: LabelScores = await self._send(request.source, request.options, ask)
+        scores: LabelScores = await self._send(request, ask)
         return scores
 
     async def _admitted(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -161,12 +167,11 @@ class Graph:
 
     async def _send(
         self,
-        source: ClipSource,
-        options: DecodeOptions,
+        request: AnswerRequest | ScoreRequest,
         ask: Callable[[DeploymentHandle, Any], Any],
     ) -> Any:
         """What a generator says about the decoded clip; `ask` puts the question to it."""
-        clip, generator = self._decode(source, options)
+        clip, generator = self._decode(request)
         answer = ask(generator, clip)
         try:
             return await answer
@@ -179,16 +184,17 @@ class Graph:
             raise unwrap(error) from None
 
     def _decode(
-        self, source: ClipSource, options: DecodeOptions
+        self, request: AnswerRequest | ScoreRequest
     ) -> tuple[DeploymentResponse, DeploymentHandle]:
         """The clip, to be passed on un-awaited so that its pixels go from replica to replica; and to whom.
 
         Requests of one clip go to the replicas that hold it.
         """
-        key = clip_key(source)
+        key = clip_key(request.source)
         preprocessor = self._preprocessor.options(session_id=key, _by_reference=True)
         generator = self._generator.options(session_id=key, _by_reference=True)
-        return preprocessor.decode.remote(source, options), generator
+        clip = preprocessor.decode.remote(request.source, request.options, request.traceparent)
+        return clip, generator
 
 
 def clip_key(source: ClipSource) -> str:

@@ -31,7 +31,9 @@ class FakePreprocessor:
     def __init__(self, log: Path) -> None:
         self._log = log
 
-    async def decode(self, source: ClipSource, options: DecodeOptions) -> Clip:
+    async def decode(
+        self, source: ClipSource, options: DecodeOptions, traceparent: str | None
+    ) -> Clip:
         path = source.path or ""
         if path.startswith("bad"):
             raise ClipOverLimitError("clip lasts 61.0 s; the limit is 60.0 s")
@@ -60,6 +62,7 @@ class FakeGenerator:
         request_id: str,
         options: PromptOptions,
         history: tuple[Turn, ...],
+        traceparent: str | None,
     ) -> Answer:
         if question == "fail":
             raise QuestionTooLongError("the prompt has 4000 tokens; at most 2048")
@@ -84,6 +87,7 @@ class FakeGenerator:
         request_id: str,
         options: PromptOptions,
         history: tuple[Turn, ...],
+        traceparent: str | None,
     ) -> AsyncIterator[AnswerDelta]:
         """ "fail" raises before the first delta, "break" after it, "wait" takes a minute after it."""
         if question == "fail":
@@ -102,6 +106,7 @@ class FakeGenerator:
         labels: tuple[str, ...],
         request_id: str,
         options: PromptOptions,
+        traceparent: str | None,
     ) -> LabelScores:
         return LabelScores(dict.fromkeys(labels, 1 / len(labels)), 1.0, Usage(0, 0, 0), {})
 
