@@ -79,6 +79,15 @@ CLIP_WAIT_SECONDS = Metric(
     "histogram",
     "What a clip waited for a decode worker, and for its bytes where it has a URL.",
 )
+ENGINE_REQUESTS = Metric(
+    "emotion_llama_engine_requests",
+    "gauge",
+    "Requests in the engine's batch (running), and those that wait to be in it.",
+    ("state",),
+)
+KV_CACHE_USAGE = Metric(
+    "emotion_llama_kv_cache_usage", "gauge", "Share of the engine's KV cache in use, 0 to 1."
+)
 METRICS = (
     REQUESTS,
     REQUEST_SECONDS,
@@ -90,6 +99,8 @@ METRICS = (
     CLIPS,
     CLIP_FAILURES,
     CLIP_WAIT_SECONDS,
+    ENGINE_REQUESTS,
+    KV_CACHE_USAGE,
 )
 
 

@@ -52,7 +52,7 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
             f"keys in {ENVIRONMENT} do not reach a running cluster; use access.keys_file"
         )
     for each in (port, *settings.extra_ports):
-        _check_port(host, each)
+        check_port(host, each)
     _prepare_environment(settings.limits)
     import ray
     from ray import serve
@@ -102,7 +102,8 @@ def _check_model(directory: Path) -> None:
     open_checkpoint(directory)
 
 
-def _check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
+    """Raises ConfigurationError: somebody has it, or the address is not this machine's."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

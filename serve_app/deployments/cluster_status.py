@@ -16,7 +16,7 @@ async def cluster_status() -> Mapping[str, Any]:
     return {
         name: {
             "status": deployment.status.value,
-            "replicas": {state.value: num for state, num in deployment.replica_states.items()},
+            "replicas": dict(deployment.replica_states),
         }
         for name, deployment in deployments.items()
     }

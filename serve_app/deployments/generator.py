@@ -1,11 +1,14 @@
 """Generator: a Clip and a question into an Answer, on one vLLM engine per replica."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
 from serve_app.cached_engine import CachedEngine
 from serve_app.check import open_checkpoint
+from serve_app.deployments.engine_gauges import report_engine
+from serve_app.deployments.ray_meter import RayMeter
 from serve_app.deployments.traced_engine import TracedEngine
 from serve_app.engine import Engine
 from serve_app.settings import AnswerCacheSettings, EngineSettings, TraceSettings
@@ -36,6 +39,7 @@ class Generator:
         self._engine = Engine(open_checkpoint(model), settings, reports_to_ray=True)
         asked = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
         self._asked = TracedEngine(asked, self._traces)
+        self._reporting = asyncio.create_task(report_engine(RayMeter()))
 
     async def answer(
         self,
