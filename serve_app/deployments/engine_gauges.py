@@ -1,4 +1,4 @@
-"""The engine's load, every other second: Ray forgets a gauge that nobody sets again, as an idle engine does."""
+"""The engine's load, every other second: Ray forgets a gauge that is not set; an idle engine sets none."""
 
 import asyncio
 from collections import defaultdict
