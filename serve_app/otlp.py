@@ -14,6 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from serve_app import __version__
 from serve_app.errors import ConfigurationError, ServeAppError
+from serve_app.traces import NoSpan, Span
 
 SERVICE_NAME = "emotion-llama"
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -38,8 +39,11 @@ class OtlpTraces:
         self._tracer = self._provider.get_tracer("serve_app", __version__)
 
     @contextmanager
-    def span(self, name: str, traceparent: str | None) -> Iterator["OtlpSpan"]:
+    def span(self, name: str, traceparent: str | None, begins: bool = False) -> Iterator[Span]:
         """See Traces."""
+        if traceparent is None and not begins:
+            yield NoSpan()
+            return
         parent = W3C.extract({} if traceparent is None else {"traceparent": traceparent})
         started_ns = time.time_ns()
         span = self._tracer.start_span(name, parent, start_time=started_ns)

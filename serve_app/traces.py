@@ -32,8 +32,11 @@ class Span(Protocol):
 
 class Traces(Protocol):
     @contextmanager
-    def span(self, name: str, traceparent: str | None) -> Iterator[Span]:
-        """Lasts as long as the block, below the span that `traceparent` names; an error fails it."""
+    def span(self, name: str, traceparent: str | None, begins: bool = False) -> Iterator[Span]:
+        """Lasts as long as the block, below the span that `traceparent` names; an error fails it.
+
+        Without one it `begins` a trace, or is none.
+        """
 
     def close(self) -> None:
         """Sends what is not sent yet."""
@@ -57,7 +60,7 @@ class NoTraces:
     """Traces that are off."""
 
     @contextmanager
-    def span(self, name: str, traceparent: str | None) -> Iterator[Span]:
+    def span(self, name: str, traceparent: str | None, begins: bool = False) -> Iterator[Span]:
         yield NoSpan()
 
     def close(self) -> None: ...

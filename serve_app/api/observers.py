@@ -45,7 +45,7 @@ class Observers:
             yield NoSpan()
             return
         sent = Headers(scope=scope).get("traceparent")
-        with self.in_flight.request(), self.traces.span("POST", sent) as span:
+        with self.in_flight.request(), self.traces.span("POST", sent, begins=True) as span:
             yield span
 
     def ended(self, span: Span, line: Mapping[str, Any]) -> None:

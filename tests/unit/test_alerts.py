@@ -49,3 +49,16 @@ def test_a_wrong_threshold_is_noticed(tmp_path: Path, right: str, wrong: str) ->
 
 def test_the_dashboard_is_what_its_script_writes() -> None:
     assert json.loads(make_dashboard.PATH.read_text()) == make_dashboard.dashboard()
+
+
+@needs_promtool
+def test_prometheus_understands_each_query_of_the_dashboard(tmp_path: Path) -> None:
+    queries = [
+        query for row in make_dashboard.ROWS.values() for p in row for query in p.queries.values()
+    ]
+    rules = [{"record": f"query{number}", "expr": query} for number, query in enumerate(queries)]
+    path = tmp_path / "rules.yaml"
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    checked = promtool("check", "rules", path)
+    assert checked.returncode == 0, checked.stderr
+    assert f"{len(queries)} rules found" in checked.stdout

@@ -188,8 +188,17 @@ def test_a_traceparent_that_is_none_starts_a_trace(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")  # nothing listens there
     traces = open_traces(TraceSettings(), "Ingress")
-    with traces.span("POST", sent) as span:
+    with traces.span("POST", sent, begins=True) as span:
         assert span.traceparent is not None
         assert int(span.traceparent[-2:], 16) & 1 == 0, "the sampler said no"
         assert "zz" not in span.traceparent
+    traces.close()
+
+
+def test_a_stage_begins_no_trace_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm-up is nobody's request."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    traces = open_traces(TraceSettings(), "Preprocessor")
+    with traces.span("preprocess", None) as span:
+        assert span.traceparent is None
     traces.close()
