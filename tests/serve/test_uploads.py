@@ -113,7 +113,10 @@ def no_large_file_can_be_written() -> Iterator[list[psutil.Process]]:
 def open_files(processes: list[psutil.Process]) -> Iterator[Path]:
     """Regular files that the processes hold open, those without a name among them. Not shared memory."""
     for process in processes:
-        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+        descriptors: list[Path] = []
+        with contextlib.suppress(FileNotFoundError):  # it has ended since
+            descriptors = list(Path(f"/proc/{process.pid}/fd").iterdir())
+        for descriptor in descriptors:
             with contextlib.suppress(OSError):
                 name, status = os.readlink(descriptor), descriptor.stat()
                 is_memory = name.startswith(("/dev/shm/", "/memfd:"))
