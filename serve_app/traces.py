@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
+from serve_app.errors import ConfigurationError
 from serve_app.settings import TraceSettings
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -73,10 +74,13 @@ def open_traces(settings: TraceSettings, deployment: str) -> Traces:
         deployment: whose process it is.
 
     Raises:
-        ConfigurationError: OTEL_EXPORTER_OTLP_PROTOCOL asks for another protocol than OTLP over HTTP.
+        ConfigurationError: OpenTelemetry is not installed, or OTEL_EXPORTER_OTLP_PROTOCOL asks for another
+            protocol than OTLP over HTTP.
     """
     if settings.endpoint is None and not any(map(os.environ.get, ENDPOINTS)):
         return NoTraces()
-    from serve_app.otlp import OtlpTraces
-
+    try:
+        from serve_app.otlp import OtlpTraces
+    except ImportError as error:
+        raise ConfigurationError(f"traces need the extra `traces`: {error}") from error
     return OtlpTraces(settings.endpoint, deployment)

@@ -96,7 +96,9 @@ class ServerStatusAnswer(Body):
     status: Literal["starting", "ready"]
     uptime_s: float = Field(ge=0, description="Of the ingress replica that answers.")
     requests: RequestsInside
-    deployments: dict[str, DeploymentStatus] = Field(description="By name.")
+    deployments: dict[str, DeploymentStatus] | None = Field(
+        description="By name; null: Serve's controller does not answer."
+    )
     model: ServedModel
     versions: Versions
     settings: ChosenSettings

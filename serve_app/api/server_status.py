@@ -1,5 +1,7 @@
 """GET /v1/status: what runs here, in which versions, and how much it has to do."""
 
+import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +14,10 @@ from serve_app.errors import CheckpointError
 from serve_app.settings import AppSettings
 from serve_app.versions import installed_versions
 
+logger = logging.getLogger(__name__)
+
 KEPT_S = 1.0  # so that asking often costs no more
+TIMEOUT_S = 2.0  # of the cluster, which may be what is in trouble
 
 
 class ServerStatus:
@@ -22,7 +27,7 @@ class ServerStatus:
         self._service, self._observers = service, observers
         self._limit = settings.limits.max_in_flight
         self._started = time.monotonic()
-        self._deployments: Mapping[str, Any] = {}
+        self._deployments: Mapping[str, Any] | None = {}
         self._asked_at = float("-inf")
         self._fixed = {
             "model": {"name": settings.model_name, "sha256": _model_sha256(settings)},
@@ -34,7 +39,7 @@ class ServerStatus:
         """The route's body. The deployments in it are at most a second old."""
         if time.monotonic() - self._asked_at > KEPT_S:
             self._asked_at = time.monotonic()  # at once: others need not ask beside this one
-            self._deployments = await self._observers.cluster_status()
+            self._deployments = await self._ask_cluster()
         in_flight = self._observers.in_flight
         return {
             "status": "ready" if self._service.is_ready else "starting",
@@ -44,9 +49,17 @@ class ServerStatus:
                 "oldest_s": round(in_flight.oldest_s, 3),
                 "limit": self._limit,
             },
-            "deployments": dict(self._deployments),
+            "deployments": self._deployments,
             **self._fixed,
         }
+
+    async def _ask_cluster(self) -> Mapping[str, Any] | None:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._observers.cluster_status()
+        except Exception:  # Ray's have no common base
+            logger.exception("the cluster does not tell its deployments")
+            return None
 
 
 def _model_sha256(settings: AppSettings) -> str | None:

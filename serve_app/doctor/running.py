@@ -41,7 +41,10 @@ def _get(http: httpx.Client, path: str, advice: str) -> tuple[Finding, httpx.Res
 
 
 def _check_status(status: dict[str, Any]) -> Iterator[Finding]:
-    for name, deployment in status["deployments"].items():
+    if status["deployments"] is None:
+        advice = f"is the head node there; {LOGS}"
+        yield problem("deployments", "Ray Serve's controller does not answer", advice)
+    for name, deployment in (status["deployments"] or {}).items():
         replicas = ", ".join(f"{num} {state}" for state, num in deployment["replicas"].items())
         seen = f"{deployment['status']}: {replicas or 'no replica'}"
         if deployment["status"] == "HEALTHY":

