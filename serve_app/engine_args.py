@@ -83,7 +83,8 @@ def stat_loggers() -> list[Any]:
     from vllm.v1.metrics.loggers import PrometheusStatLogger
     from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
-    return [PrometheusStatLogger, RayPrometheusStatLogger]
+    # Each of them empties the registry of vLLM's metrics when it is made: the one that fills it comes last.
+    return [RayPrometheusStatLogger, PrometheusStatLogger]
 
 
 def _stored_dtype(checkpoint: Checkpoint) -> str:

@@ -1,5 +1,6 @@
 """What operators see of the real server: metrics in one scrape, one trace of a request, its status."""
 
+import asyncio
 import http.client as http_client
 import re
 import time
@@ -10,11 +11,12 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
+from serve.test_http import ENDLESS
 from serve.trace_receiver import TraceReceiver
 
 from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.checkpoint import read_manifest
-from serve_app.metrics import METRICS
+from serve_app.metrics import ENGINE_REQUESTS, METRICS
 
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -96,6 +98,23 @@ def test_one_scrape_has_our_metrics_rays_and_vllms(
     not_asked = {"emotion_llama_answer_cache"}  # this server keeps no answers
     missing = {m.exported_name for m in METRICS if m.name not in not_asked} - exported
     assert not missing
+
+
+async def test_the_batch_of_the_engine_is_seen_while_it_runs(
+    server_url: str, metrics_url: str, clip_files: list[Path]
+) -> None:
+    long = {"video_path": str(clip_files[2]), "question": "?", "temperature": 0}
+    long |= ENDLESS
+    async with httpx.AsyncClient() as client:
+        asking = asyncio.create_task(
+            client.post(f"{server_url}/process_video", json=long, timeout=60)
+        )
+        samples = await asyncio.to_thread(
+            wait_for_total, metrics_url, 0, ENGINE_REQUESTS.exported_name, state="running"
+        )
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    assert total(samples, "ray_emotion_llama_kv_cache_usage") > 0
 
 
 def test_a_body_that_the_proxy_refuses_is_counted(http: httpx.Client, metrics_url: str) -> None:
