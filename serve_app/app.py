@@ -14,6 +14,6 @@ from serve_app.settings import AppSettings
 def build(args: AppSettings) -> Application:
     """The application. Replicas, queues and resources of the deployments are serve.yaml's."""
     by_clip = serve.deployment(request_router_config=CLIP_AFFINITY)
-    preprocessor = by_clip(Preprocessor).bind(args.media, read_image_size(args.model))
-    generator = by_clip(Generator).bind(args.model, args.engine, args.answer_cache)
+    preprocessor = by_clip(Preprocessor).bind(args.media, read_image_size(args.model), args.traces)
+    generator = by_clip(Generator).bind(args.model, args.engine, args.answer_cache, args.traces)
     return serve.deployment(Ingress).bind(preprocessor, generator, args)

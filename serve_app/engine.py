@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from serve_app.checkpoint import Checkpoint
-from serve_app.engine_args import engine_args, prepare_environment
+from serve_app.engine_args import engine_args, prepare_environment, stat_loggers
 from serve_app.engine_outputs import StreamTrim, engine_timings_ms, token_scores, usage
 from serve_app.engine_params import sampling_params, scoring_params
 from serve_app.errors import EngineDeadError, EngineError, InvalidRequestError, QuestionTooLongError
@@ -46,7 +46,10 @@ KV_CACHE_USAGE = "vllm:kv_cache_usage_perc"
 class Engine:
     """One vLLM engine over one checkpoint. Create it inside a running event loop; it blocks while loading."""
 
-    def __init__(self, checkpoint: Checkpoint, settings: EngineSettings) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, settings: EngineSettings, reports_to_ray: bool = False
+    ) -> None:
+        """`reports_to_ray`: vLLM's metrics also come out of Ray's endpoint; in a process of Ray's."""
         prepare_environment()
         own_engines()
         from vllm import AsyncEngineArgs
@@ -57,7 +60,9 @@ class Engine:
         self._lora = _lora_request(checkpoint)
         try:
             args = AsyncEngineArgs(**engine_args(checkpoint, settings))
-            self._llm: Any = AsyncLLM.from_engine_args(args)
+            self._llm: Any = AsyncLLM.from_engine_args(
+                args, stat_loggers=stat_loggers() if reports_to_ray else None
+            )
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"the engine does not start: {error}") from error
         self._max_model_len: int = self._llm.model_config.max_model_len

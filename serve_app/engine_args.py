@@ -78,6 +78,15 @@ def engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, A
     return args | settings.extra_args
 
 
+def stat_loggers() -> list[Any]:
+    """vLLM's metrics into its process's own registry, which `Engine.num_running` reads, and through Ray."""
+    from vllm.v1.metrics.loggers import PrometheusStatLogger
+    from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
+
+    # Each of them empties the registry of vLLM's metrics when it is made: the one that fills it comes last.
+    return [RayPrometheusStatLogger, PrometheusStatLogger]
+
+
 def _stored_dtype(checkpoint: Checkpoint) -> str:
     """vLLM's own "auto" would run float32 weights in half precision."""
     return str(_config(checkpoint).get("dtype") or "auto")

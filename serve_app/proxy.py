@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.errors import error_response
+from serve_app.api.observers import Observers
 from serve_app.api.request_id import RequestIds
 from serve_app.api.request_log import RequestLog, log_to_stderr
 from serve_app.errors import BodyTooLargeError
@@ -30,15 +31,20 @@ LINGER_S = 2.0  # to read on after an early answer: who is still sending would l
 def middlewares() -> list[Middleware]:
     """Serve's callback."""
     log_to_stderr()
+    from serve_app.deployments.ray_meter import RayMeter  # only here is it inside of Ray
+
     limit = int(os.environ.get(MAX_BODY_BYTES, LimitSettings().max_body_bytes))
-    return [Middleware(BodyGate, max_body_bytes=limit)]
+    return [Middleware(BodyGate, max_body_bytes=limit, observers=Observers(RayMeter()))]
 
 
 class BodyGate:
     """A body has a size and a pace; a request that was answered before its body came is closed."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, observers: Observers | None = None
+    ) -> None:
         self._app = app
+        self._observers = observers
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +63,7 @@ class BodyGate:
             async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
                 await error_response(error, scope)(scope, receive, send)
 
-            await RequestIds(RequestLog(refuse))(scope, receive, request.answer)
+            await RequestIds(RequestLog(refuse, self._observers))(scope, receive, request.answer)
 
 
 class _Request:

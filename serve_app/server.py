@@ -52,12 +52,12 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
             f"keys in {ENVIRONMENT} do not reach a running cluster; use access.keys_file"
         )
     for each in (port, *settings.extra_ports):
-        _check_port(host, each)
+        check_port(host, each)
     _prepare_environment(settings.limits)
     import ray
     from ray import serve
 
-    _init_ray(address)
+    _init_ray(address, settings.metrics_port)
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         deploy(config)
@@ -102,7 +102,8 @@ def _check_model(directory: Path) -> None:
     open_checkpoint(directory)
 
 
-def _check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
+    """Raises ConfigurationError: somebody has it, or the address is not this machine's."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -111,7 +112,7 @@ def _check_port(host: str, port: int) -> None:
             raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-def _init_ray(address: str | None) -> None:
+def _init_ray(address: str | None, metrics_port: int | None) -> None:
     import ray
 
     if address is not None:
@@ -123,6 +124,7 @@ def _init_ray(address: str | None) -> None:
         num_cpus=max(MIN_LOCAL_CPUS, len(os.sched_getaffinity(0))),
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,
         include_dashboard=False,
+        _metrics_export_port=metrics_port,
         log_to_driver=False,
         logging_level="error",
     )

@@ -246,6 +246,16 @@ class EngineLoadSettings(Settings):
     )
 
 
+class TraceSettings(Settings):
+    """Where spans go. Without an endpoint here or in OpenTelemetry's variables there are none."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="A collector's OTLP over HTTP, such as http://collector:4318.",
+    )
+
+
 class AppSettings(Settings):
     """`args:` of the application in serve.yaml."""
 
@@ -260,6 +270,12 @@ class AppSettings(Settings):
         default=(),
         description="Of `emotion-llama serve`, leading to the same server: the original had two.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        gt=0,
+        lt=65536,
+        description="Of `emotion-llama serve`: Prometheus scrapes it; None: one that Ray chooses.",
+    )
     legacy_errors: Literal["status", "in_band"] = Field(
         default="status",
         description="in_band: errors of the original's routes as it gave them, with status 200.",
@@ -272,3 +288,4 @@ class AppSettings(Settings):
     limits: LimitSettings = LimitSettings()
     access: AccessSettings = AccessSettings()
     answer_cache: AnswerCacheSettings = AnswerCacheSettings()
+    traces: TraceSettings = TraceSettings()

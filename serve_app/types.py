@@ -142,6 +142,7 @@ class AnswerRequest:
     prompt: PromptOptions = PromptOptions()
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     history: tuple[Turn, ...] = ()  # before this question, the first one first
+    traceparent: str | None = None  # W3C's, of the request's span; None: not traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ class ScoreRequest:
     options: DecodeOptions = DecodeOptions()
     prompt: PromptOptions = PromptOptions()
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

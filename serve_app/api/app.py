@@ -12,6 +12,7 @@ from serve_app.api import emotions, gradio, legacy, operations
 from serve_app.api.access import Access
 from serve_app.api.body_limit import BodyLimit
 from serve_app.api.errors import UnexpectedErrors, add_error_handlers
+from serve_app.api.observers import Observers
 from serve_app.api.openai import chat
 from serve_app.api.openapi import describe
 from serve_app.api.request_id import RequestIds
@@ -20,6 +21,8 @@ from serve_app.api.service import AnswerService
 from serve_app.api_keys import KeyStore
 from serve_app.rate_limits import MemoryCounter, RateCounter
 from serve_app.settings import AppSettings
+
+SAMPLE_PERIOD_S = 2.0  # of gauges
 
 # What a web page may read of a response beside its body.
 EXPOSED_HEADERS = (
@@ -37,29 +40,35 @@ def create_api(
     settings: AppSettings,
     counter: RateCounter | None = None,
     adds_request_id: bool = True,
+    observers: Observers | None = None,
 ) -> FastAPI:
     """The application over one service. Its start-up begins the warm-up without waiting for it.
 
     Args:
         counter: of requests, shared by all replicas; None counts here.
         adds_request_id: to responses; Serve does so itself.
+        observers: of its requests; None: nobody.
 
     Raises:
         ConfigurationError: the keys cannot be read.
     """
 
+    observers = observers or Observers()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         warm_up = asyncio.create_task(service.warm_up())
+        sampling = asyncio.create_task(_sample(observers))
         yield
         warm_up.cancel()
+        sampling.cancel()
 
     api = FastAPI(title="Emotion-LLaMA", version=__version__, lifespan=lifespan)
     api.include_router(gradio.create_router(service, settings))
     api.include_router(legacy.create_router(service, settings))
     api.include_router(emotions.create_router(service, settings))
     api.include_router(chat.create_router(service, settings))
-    api.include_router(operations.create_router(service))
+    api.include_router(operations.create_router(service, settings, observers))
     add_error_handlers(api, settings)
     keys = KeyStore(settings.access.keys_file)
     describe(api, settings, asks_for_keys=not keys.is_open)
@@ -80,6 +89,12 @@ def create_api(
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
         )
-    api.add_middleware(RequestLog)
+    api.add_middleware(RequestLog, observers=observers)
     api.add_middleware(RequestIds, adds_header=adds_request_id)
     return api
+
+
+async def _sample(observers: Observers) -> None:
+    while True:
+        observers.sample()
+        await asyncio.sleep(SAMPLE_PERIOD_S)

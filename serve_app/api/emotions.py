@@ -13,7 +13,7 @@ from serve_app.api.clip_body_schema import clip_body_schema
 from serve_app.api.clip_question import ClipQuestion, UnicodeText, check_question
 from serve_app.api.examples import EMOTIONS_ANSWERS, EMOTIONS_FIELDS, EMOTIONS_REQUESTS
 from serve_app.api.request_id import current_request_id
-from serve_app.api.request_log import note
+from serve_app.api.request_log import current_traceparent, note
 from serve_app.api.responses import EmotionsAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.emotions import NINE, REASON_QUESTIONS, emotion_question, with_sentence
@@ -50,6 +50,7 @@ class EmotionsRequest(ClipQuestion):
             self.decode_options(settings, self.voice),
             self.prompt_options(settings),
             current_request_id(),
+            traceparent=current_traceparent(),
         )
 
     def reason_request(self, settings: AppSettings) -> AnswerRequest:
@@ -61,6 +62,7 @@ class EmotionsRequest(ClipQuestion):
             Sampling(**{**settings.sampling.model_dump(), "temperature": 0}),
             self.prompt_options(settings),
             current_request_id(),
+            traceparent=current_traceparent(),
         )
 
 

@@ -53,6 +53,27 @@ PREDICT_ANSWERS: dict[str, Any] = {
     }
 }
 
+STATUS_ANSWERS: dict[str, Any] = {
+    "ready": {
+        **{"status": "ready", "uptime_s": 86_400.5},
+        "requests": {"in_flight": 3, "oldest_s": 0.412, "limit": 128},
+        "deployments": {
+            "Ingress": {"status": "HEALTHY", "replicas": {"RUNNING": 1}},
+            "Preprocessor": {"status": "HEALTHY", "replicas": {"RUNNING": 2}},
+            "Generator": {"status": "UPDATING", "replicas": {"RUNNING": 1, "STARTING": 1}},
+        },
+        "model": {"name": "emotion-llama", "sha256": "9f" * 32},
+        "versions": {
+            **{"emotion_llama": "0.1.0", "ray": "2.60.0", "vllm": "0.32.0", "torch": "2.13.0"}
+        },
+        "settings": {
+            **{"parity": "default", "layout": "chat", "tokenization": "4.30"},
+            **{"legacy_errors": "status", "dtype": "auto", "max_model_len": 2048},
+            **{"max_num_seqs": 64, "request_timeout_s": 28.0, "keeps_answers": False},
+        },
+    }
+}
+
 EMOTIONS_REQUESTS: dict[str, Any] = {
     "nine labels": {"video_path": CLIP},
     "labels of one's own": {

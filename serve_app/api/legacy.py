@@ -16,7 +16,7 @@ from serve_app.api.examples import (
     PROCESS_VIDEO_REQUESTS,
 )
 from serve_app.api.request_id import current_request_id
-from serve_app.api.request_log import note
+from serve_app.api.request_log import current_traceparent, note
 from serve_app.api.responses import ProcessVideoAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings, SamplingSettings
@@ -52,6 +52,7 @@ class ProcessVideoRequest(ClipQuestion):
             Sampling(**{**defaults.model_dump(), **chosen}, seed=self.seed),
             prompt,
             current_request_id(),
+            traceparent=current_traceparent(),
         )
 
 

@@ -30,7 +30,7 @@ TAGS = {
     "legacy": "The original's API and its Gradio page.",
     "emotions": "Labels with their probabilities.",
     "openai": "For OpenAI's clients.",
-    "operations": "For probes; they need no key.",
+    "operations": "For probes, which need no key, and for whoever runs the server.",
 }
 SECURITY = {
     "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -1,15 +1,22 @@
-"""Routes for whoever runs the server: is it alive, is it ready."""
+"""Routes for whoever runs the server: is it alive, is it ready, what is it."""
+
+from typing import Any
 
 from fastapi import APIRouter
 
-from serve_app.api.responses import Status, answer_schema
+from serve_app.api.examples import STATUS_ANSWERS
+from serve_app.api.observers import Observers
+from serve_app.api.responses import ServerStatusAnswer, Status, answer_schema
+from serve_app.api.server_status import ServerStatus
 from serve_app.api.service import AnswerService
 from serve_app.errors import NotReadyError
+from serve_app.settings import AppSettings
 
 
-def create_router(service: AnswerService) -> APIRouter:
-    """GET /healthz and GET /readyz."""
+def create_router(service: AnswerService, settings: AppSettings, observers: Observers) -> APIRouter:
+    """GET /healthz, GET /readyz and GET /v1/status."""
     router = APIRouter(tags=["operations"])
+    server_status = ServerStatus(service, settings, observers)
 
     @router.get(
         "/healthz",
@@ -30,5 +37,14 @@ def create_router(service: AnswerService) -> APIRouter:
         if not service.is_ready:
             raise NotReadyError("the warm-up request has not gone through yet")
         return {"status": "ready"}
+
+    @router.get(
+        "/v1/status",
+        summary="What runs here?",
+        responses=answer_schema(ServerStatusAnswer, STATUS_ANSWERS),
+    )
+    async def status() -> dict[str, Any]:
+        """Replicas, requests inside, versions, the model, settings. Cheap: kept for a second."""
+        return await server_status.read()
 
     return router

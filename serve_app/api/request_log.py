@@ -12,7 +12,9 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.api.observers import Observers
 from serve_app.api.request_id import current_request_id
+from serve_app.traces import Span
 from serve_app.types import Answer, CacheStatus, LabelScores, Usage
 
 logger = logging.getLogger("serve_app.requests")
@@ -20,6 +22,7 @@ logger = logging.getLogger("serve_app.requests")
 KEY_NAME = "api_key_name"  # in the scope's state
 CLIENT_LEFT = 499  # no status was sent: nginx's number for it
 
+_traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 
 
@@ -31,6 +34,11 @@ def log_to_stderr() -> None:
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def current_traceparent() -> str | None:
+    """Of the request that is being answered, for the stages; None while traces are off."""
+    return _traceparent.get()
 
 
 def note(result: Answer | LabelScores) -> None:
@@ -70,17 +78,22 @@ def _note(fields: Mapping[str, Any]) -> None:
 class RequestLog:
     """Just inside RequestIds: it sees what every other middleware answers."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, observers: Observers | None = None) -> None:
         self._app = app
+        self._observers = observers or Observers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with self._observers.request(scope) as span:
+            await self._watched(scope, receive, send, span)
+
+    async def _watched(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
         started = time.perf_counter()
         noted: dict[str, Any] = {}
         seen: dict[str, Any] = {"status": CLIENT_LEFT}
-        token = _noted.set(noted)
+        tokens = _noted.set(noted), _traceparent.set(span.traceparent)
 
         async def watch(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -92,9 +105,16 @@ class RequestLog:
         try:
             await self._app(scope, receive, watch)
         finally:
-            _noted.reset(token)
+            _noted.reset(tokens[0])
+            _traceparent.reset(tokens[1])
             elapsed_ms = (time.perf_counter() - started) * 1e3
-            logger.info("%s", json.dumps(_line(scope, seen, noted, elapsed_ms)))
+            line = _line(scope, seen, noted | _trace_id(span), elapsed_ms)
+            logger.info("%s", json.dumps(line))
+            self._observers.ended(span, line)
+
+
+def _trace_id(span: Span) -> dict[str, str]:
+    return {} if span.traceparent is None else {"trace_id": span.traceparent.split("-")[1]}
 
 
 def _line(

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.api.examples import named
-from serve_app.types import Answer, Usage, VoiceStatistics
+from serve_app.types import Answer, LayoutName, Parity, Tokenization, Usage, VoiceStatistics
 
 JSON = "application/json"
 
@@ -43,6 +43,65 @@ class Status(Body):
     """Of a probe."""
 
     status: Literal["ok", "ready"]
+
+
+class RequestsInside(Body):
+    """Of the ingress replica that answers."""
+
+    in_flight: int = Field(ge=0)
+    oldest_s: float = Field(ge=0, description="How long the oldest has been inside; 0 without any.")
+    limit: int = Field(gt=0, description="limits.max_in_flight: beyond it is 503.")
+
+
+class DeploymentStatus(Body):
+    """As Ray Serve has it."""
+
+    status: str = Field(description="HEALTHY, UPDATING, UNHEALTHY, ...")
+    replicas: dict[str, int] = Field(description="How many are RUNNING, STARTING, ...")
+
+
+class ServedModel(Body):
+    name: str
+    sha256: str | None = Field(
+        description="As in each answer's provenance; null: not on this node."
+    )
+
+
+class Versions(Body):
+    """Null where it is not installed on this node."""
+
+    emotion_llama: str
+    ray: str | None
+    vllm: str | None
+    torch: str | None
+
+
+class ChosenSettings(Body):
+    """What changes answers, and what limits them: serve_app/settings.py."""
+
+    parity: Parity
+    layout: LayoutName
+    tokenization: Tokenization
+    legacy_errors: Literal["status", "in_band"]
+    dtype: str
+    max_model_len: int
+    max_num_seqs: int
+    request_timeout_s: float
+    keeps_answers: bool = Field(description="answer_cache is on.")
+
+
+class ServerStatusAnswer(Body):
+    """Of a server."""
+
+    status: Literal["starting", "ready"]
+    uptime_s: float = Field(ge=0, description="Of the ingress replica that answers.")
+    requests: RequestsInside
+    deployments: dict[str, DeploymentStatus] | None = Field(
+        description="By name; null: Serve's controller does not answer."
+    )
+    model: ServedModel
+    versions: Versions
+    settings: ChosenSettings
 
 
 class ProcessVideoAnswer(Body):

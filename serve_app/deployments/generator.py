@@ -10,9 +10,13 @@ from pathlib import Path
 
 from serve_app.cached_engine import CachedEngine
 from serve_app.check import open_checkpoint
+from serve_app.deployments.engine_gauges import report_engine
+from serve_app.deployments.ray_meter import RayMeter
+from serve_app.deployments.traced_engine import TracedEngine
 from serve_app.engine import Engine
 from serve_app.errors import EngineDeadError
-from serve_app.settings import AnswerCacheSettings, EngineSettings
+from serve_app.settings import AnswerCacheSettings, EngineSettings, TraceSettings
+from serve_app.traces import open_traces
 from serve_app.types import (
     Answer,
     AnswerDelta,
@@ -33,10 +37,17 @@ class Generator:
 
     # async: AsyncLLM wants to be created inside the replica's event loop, and Serve awaits it.
     async def __init__(  # type: ignore[misc]
-        self, model: Path, settings: EngineSettings, cache: AnswerCacheSettings
+        self,
+        model: Path,
+        settings: EngineSettings,
+        cache: AnswerCacheSettings,
+        traces: TraceSettings,
     ) -> None:
-        self._engine = Engine(open_checkpoint(model), settings)
-        self._asked = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
+        self._traces = open_traces(traces, "Generator")
+        self._engine = Engine(open_checkpoint(model), settings, reports_to_ray=True)
+        asked = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
+        self._asked = TracedEngine(asked, self._traces)
+        self._reporting = asyncio.create_task(report_engine(RayMeter()))
 
     async def answer(
         self,
@@ -46,10 +57,12 @@ class Generator:
         request_id: str,
         options: PromptOptions,
         history: tuple[Turn, ...] = (),
+        traceparent: str | None = None,
     ) -> Answer:
         """Cancelling the request aborts it in the engine."""
+        asked = (clip, question, sampling, request_id, options, history)
         with self._ending_without_engine():
-            return await self._asked.answer(clip, question, sampling, request_id, options, history)
+            return await self._asked.answer(traceparent, *asked)
 
     async def stream(
         self,
@@ -59,11 +72,12 @@ class Generator:
         request_id: str,
         options: PromptOptions,
         history: tuple[Turn, ...] = (),
+        traceparent: str | None = None,
     ) -> AsyncIterator[AnswerDelta]:
         """See Engine.stream. Cancelling the request aborts it in the engine."""
         asked = (clip, question, sampling, request_id, options, history)
         with self._ending_without_engine():
-            async with aclosing(self._asked.stream(*asked)) as deltas:
+            async with aclosing(self._asked.stream(traceparent, *asked)) as deltas:
                 async for delta in deltas:
                     yield delta
 
@@ -74,10 +88,12 @@ class Generator:
         labels: tuple[str, ...],
         request_id: str,
         options: PromptOptions,
+        traceparent: str | None = None,
     ) -> LabelScores:
         """See Engine.score."""
+        asked = (clip, question, labels, request_id, options)
         with self._ending_without_engine():
-            return await self._asked.score(clip, question, labels, request_id, options)
+            return await self._asked.score(traceparent, *asked)
 
     @contextmanager
     def _ending_without_engine(self) -> Iterator[None]:
@@ -112,3 +128,5 @@ class Generator:
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
             self._engine.shutdown()
+        if hasattr(self, "_traces"):
+            self._traces.close()

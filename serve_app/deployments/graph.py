@@ -21,7 +21,6 @@ from serve_app.types import (
     AnswerDelta,
     AnswerRequest,
     ClipSource,
-    DecodeOptions,
     LabelScores,
     Sampling,
     ScoreRequest,
@@ -111,7 +110,7 @@ class Graph:
 
     async def _begin(self, request: AnswerRequest, number: int) -> "Begun":
         """One attempt at a stream, as far as its first delta."""
-        clip, generator = self._decode(request.source, request.options, number)
+        clip, generator = self._decode(request, number)
         deltas = generator.options(stream=True).stream.remote(
             clip,
             request.question,
@@ -119,6 +118,7 @@ class Graph:
             request.request_id,
             request.prompt,
             request.history,
+            request.traceparent,
         )
         begun = Begun(clip, deltas)
         try:
@@ -140,6 +140,7 @@ class Graph:
                 request.request_id,
                 request.prompt,
                 request.history,
+                request.traceparent,
             )
 
         answer: Answer = await self._repeated(request, lambda n: self._send(request, ask, n))
@@ -148,7 +149,12 @@ class Graph:
     async def _score(self, request: ScoreRequest) -> LabelScores:
         def ask(generator: DeploymentHandle, clip: Any) -> Any:
             return generator.score.remote(
-                clip, request.question, request.labels, request.request_id, request.prompt
+                clip,
+                request.question,
+                request.labels,
+                request.request_id,
+                request.prompt,
+                request.traceparent,
             )
 
         scores: LabelScores = await self._repeated(request, lambda n: self._send(request, ask, n))
@@ -187,7 +193,7 @@ class Graph:
         self, request: Request, ask: Callable[[DeploymentHandle, Any], Any], number: int
     ) -> Any:
         """What a generator says about the decoded clip; `ask` puts the question to it."""
-        clip, generator = self._decode(request.source, request.options, number)
+        clip, generator = self._decode(request, number)
         answer = ask(generator, clip)
         try:
             return await answer
@@ -199,17 +205,16 @@ class Graph:
         except Exception as error:
             raise unwrap(error) from None
 
-    def _decode(
-        self, source: ClipSource, options: DecodeOptions, number: int
-    ) -> tuple[DeploymentResponse, DeploymentHandle]:
+    def _decode(self, request: Request, number: int) -> tuple[DeploymentResponse, DeploymentHandle]:
         """The clip, to be passed on un-awaited so that its pixels go from replica to replica; and to whom.
 
         Requests of one clip go to the replicas that hold it; a further attempt begins at others.
         """
-        key = f"{clip_key(source)}{f'-{number}' if number else ''}"
+        key = f"{clip_key(request.source)}{f'-{number}' if number else ''}"
         preprocessor = self._preprocessor.options(session_id=key, _by_reference=True)
         generator = self._generator.options(session_id=key, _by_reference=True)
-        return preprocessor.decode.remote(source, options), generator
+        clip = preprocessor.decode.remote(request.source, request.options, request.traceparent)
+        return clip, generator
 
 
 @dataclass(slots=True)

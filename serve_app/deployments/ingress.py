@@ -5,11 +5,15 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_api
+from serve_app.api.observers import Observers
 from serve_app.api.request_log import log_to_stderr
+from serve_app.deployments.cluster_status import cluster_status
 from serve_app.deployments.graph import Graph
 from serve_app.deployments.rate_actor import SharedCounter
+from serve_app.deployments.ray_meter import RayMeter
 from serve_app.exposure import check_exposure
 from serve_app.settings import AppSettings
+from serve_app.traces import open_traces
 
 
 @serve.ingress()
@@ -23,10 +27,23 @@ class Ingress:
         check_exposure(_proxy_host(), settings.access)
         self._graph = Graph(preprocessor, generator, settings.limits)
         self._settings = settings
+        self._observers = Observers(
+            RayMeter(), open_traces(settings.traces, "Ingress"), cluster_status
+        )
         log_to_stderr()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_api(self._graph, self._settings, SharedCounter(), adds_request_id=False)
+        return create_api(
+            self._graph,
+            self._settings,
+            SharedCounter(),
+            adds_request_id=False,
+            observers=self._observers,
+        )
+
+    def __del__(self) -> None:
+        if hasattr(self, "_observers"):
+            self._observers.traces.close()
 
 
 def _proxy_host() -> str:

@@ -1,19 +1,26 @@
 """Preprocessor: a clip's bytes into a Clip, on CPUs."""
 
+from serve_app.deployments.ray_meter import RayMeter
+from serve_app.deployments.watched_decode import WatchedDecode
 from serve_app.media.pool import DecodeCounts, DecodePool
-from serve_app.settings import MediaSettings
+from serve_app.settings import MediaSettings, TraceSettings
+from serve_app.traces import open_traces
 from serve_app.types import Clip, ClipSource, DecodeOptions
 
 
 class Preprocessor:
     """One pool of decode workers per replica."""
 
-    def __init__(self, settings: MediaSettings, image_size: int) -> None:
+    def __init__(self, settings: MediaSettings, image_size: int, traces: TraceSettings) -> None:
         self._pool = DecodePool(settings, image_size)
+        self._traces = open_traces(traces, "Preprocessor")
+        self._watched = WatchedDecode(self._pool, RayMeter(), self._traces)
 
-    async def decode(self, source: ClipSource, options: DecodeOptions) -> Clip:
+    async def decode(
+        self, source: ClipSource, options: DecodeOptions, traceparent: str | None = None
+    ) -> Clip:
         """Raises a ClipError. Cancelling the request kills its decode."""
-        return await self._pool.decode(source, options)
+        return await self._watched.decode(source, options, traceparent)
 
     async def decode_counts(self) -> DecodeCounts:
         """See DecodePool.counts; of this replica."""
@@ -23,3 +30,5 @@ class Preprocessor:
         # Serve calls this when the replica goes.
         if hasattr(self, "_pool"):
             self._pool.close()
+        if hasattr(self, "_traces"):
+            self._traces.close()

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from ports import free_port
 from serve.clip_host import ADDRESS, ClipHost
+from serve.trace_receiver import TraceReceiver, trace_receiver
 
 from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.demo.clips import label_scenes
@@ -64,10 +65,25 @@ def clip_host(tmp_path_factory: pytest.TempPathFactory) -> ClipHost:
 
 
 @pytest.fixture(scope="session")
+def metrics_url() -> str:
+    """What Prometheus would scrape."""
+    return f"http://127.0.0.1:{free_port()}/metrics"
+
+
+@pytest.fixture(scope="session")
+def traces() -> Iterator[TraceReceiver]:
+    """Where the server sends its spans."""
+    with trace_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
 def server_url(
     clips_root: Path,
     second_url: str,
     clip_host: ClipHost,
+    metrics_url: str,
+    traces: TraceReceiver,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """The laptop's serve.yaml with the demonstration checkpoint, on ports of its own."""
@@ -82,6 +98,8 @@ def server_url(
         "ca_file": str(clip_host.ca_file),
     }
     args["engine"]["extra_args"] = {"enable_mm_processor_stats": True}
+    args["metrics_port"] = httpx.URL(metrics_url).port
+    args["traces"] = {"endpoint": traces.url}
     args["limits"]["max_in_flight"] = MAX_IN_FLIGHT
     args["limits"]["body_timeout_s"] = BODY_TIMEOUT_S
     path = tmp_path_factory.mktemp("config") / "serve.yaml"

@@ -47,7 +47,9 @@ class FakePreprocessor(Stage):
     "once" dies and "hang" hangs the first time.
     """
 
-    async def decode(self, source: ClipSource, options: DecodeOptions) -> Clip:
+    async def decode(
+        self, source: ClipSource, options: DecodeOptions, traceparent: str | None
+    ) -> Clip:
         path = source.path or ""
         if path.startswith("bad"):
             raise ClipOverLimitError("clip lasts 61.0 s; the limit is 60.0 s")
@@ -75,6 +77,7 @@ class FakeGenerator(Stage):
         request_id: str,
         options: PromptOptions,
         history: tuple[Turn, ...],
+        traceparent: str | None,
     ) -> Answer:
         if question == "fail":
             raise QuestionTooLongError("the prompt has 4000 tokens; at most 2048")
@@ -98,6 +101,7 @@ class FakeGenerator(Stage):
         request_id: str,
         options: PromptOptions,
         history: tuple[Turn, ...],
+        traceparent: str | None,
     ) -> AsyncIterator[AnswerDelta]:
         """ "fail" raises before the first delta, "break" after it, "wait" takes a minute after it."""
         if question == "fail":
@@ -119,6 +123,7 @@ class FakeGenerator(Stage):
         labels: tuple[str, ...],
         request_id: str,
         options: PromptOptions,
+        traceparent: str | None,
     ) -> LabelScores:
         await self._die_or_hang(question)
         return LabelScores(dict.fromkeys(labels, 1 / len(labels)), 1.0, Usage(0, 0, 0), {})

@@ -10,7 +10,7 @@ from ray import cloudpickle, serve
 from serve import stages as stages_module
 from serve.stages import BusyGenerator, FakePreprocessor, Root
 
-from serve_app.app import CLIP_AFFINITY
+from serve_app.deployments.clip_router import CLIP_AFFINITY
 from serve_app.deployments.graph import Graph
 from serve_app.serve_config import LOAD_POLICY
 from serve_app.settings import LimitSettings

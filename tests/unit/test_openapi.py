@@ -175,7 +175,7 @@ def test_the_document_is_true_for_whoever_asks_too_often(accepted: str) -> None:
         case.validate_response(response)
 
 
-@pytest.mark.parametrize("path", [*ABOUT_CLIPS, *PROBES, "/v1/models"])
+@pytest.mark.parametrize("path", [*ABOUT_CLIPS, *PROBES, "/v1/models", "/v1/status"])
 def test_the_document_is_true_of_a_body_that_is_too_large(path: str) -> None:
     schema = described(TalkativeService(), limits={"max_body_bytes": 1})
     is_about_clips = path in ABOUT_CLIPS

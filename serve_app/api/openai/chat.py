@@ -18,7 +18,7 @@ from serve_app.api.openai.conversation import read_conversation
 from serve_app.api.openai.responses import EVENT_STREAM, SSE, Completion, ModelList
 from serve_app.api.openai.schema import ChatRequest
 from serve_app.api.request_id import current_request_id
-from serve_app.api.request_log import note, note_cache, note_error, note_usage
+from serve_app.api.request_log import current_traceparent, note, note_cache, note_error, note_usage
 from serve_app.api.responses import answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.errors import InvalidRequestError, ModelNotFoundError, ServeAppError
@@ -125,6 +125,7 @@ def answer_request(body: ChatRequest, settings: AppSettings) -> AnswerRequest:
         PromptOptions(settings.layout, settings.tokenization, settings.parity),
         current_request_id(),
         conversation.history,
+        current_traceparent(),
     )
 
 

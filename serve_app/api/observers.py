@@ -1,0 +1,75 @@
+"""What is told of each request beside its line in the log: metrics, a span, how many are inside."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from serve_app.in_flight import InFlight
+from serve_app.metrics import (
+    IN_FLIGHT,
+    NO_ROUTE,
+    OLDEST_SECONDS,
+    TOKENS,
+    Meter,
+    NoMeter,
+    record_request,
+)
+from serve_app.traces import NoSpan, NoTraces, Span, Traces
+
+ClusterStatus = Callable[[], Awaitable[Mapping[str, Any]]]
+"""The deployments by name, each with its status and its replicas by their states."""
+
+
+async def no_cluster() -> Mapping[str, Any]:
+    """Without Ray there are no deployments."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Of one process. By default nobody looks: in unit tests, and without Ray."""
+
+    meter: Meter = field(default_factory=NoMeter)
+    traces: Traces = field(default_factory=NoTraces)
+    cluster_status: ClusterStatus = no_cluster
+    in_flight: InFlight = field(default_factory=InFlight)
+
+    @contextmanager
+    def request(self, scope: Scope) -> Iterator[Span]:
+        """While it is inside. Only what asks the stages something is, and has a span."""
+        if scope["method"] != "POST":
+            yield NoSpan()
+            return
+        sent = Headers(scope=scope).get("traceparent")
+        with self.in_flight.request(), self.traces.span("POST", sent, begins=True) as span:
+            yield span
+
+    def ended(self, span: Span, line: Mapping[str, Any]) -> None:
+        """A request, by its line in the log."""
+        record_request(self.meter, line)
+        route = line["route"] or NO_ROUTE
+        span.rename(f"{line['method']} {route}")
+        span.set(
+            {
+                "http.request.method": line["method"],
+                "http.route": route,
+                "http.response.status_code": line["status"],
+                "emotion_llama.request_id": line["request_id"],
+                **{
+                    f"emotion_llama.{kind}_tokens": line[f"{kind}_tokens"]
+                    for kind in TOKENS
+                    if f"{kind}_tokens" in line
+                },
+            }
+        )
+        if "error_code" in line:
+            span.fail(line["error_code"])
+
+    def sample(self) -> None:
+        """Gauges, which nothing else brings up to date."""
+        self.meter.record(IN_FLIGHT, self.in_flight.num_requests)
+        self.meter.record(OLDEST_SECONDS, self.in_flight.oldest_s)

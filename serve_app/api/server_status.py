@@ -1,0 +1,86 @@
+"""GET /v1/status: what runs here, in which versions, and how much it has to do."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from serve_app import __version__
+from serve_app.api.observers import Observers
+from serve_app.api.service import AnswerService
+from serve_app.checkpoint import read_manifest
+from serve_app.errors import CheckpointError
+from serve_app.settings import AppSettings
+from serve_app.versions import installed_versions
+
+logger = logging.getLogger(__name__)
+
+KEPT_S = 1.0  # so that asking often costs no more
+TIMEOUT_S = 2.0  # of the cluster, which may be what is in trouble
+
+
+class ServerStatus:
+    """Of this ingress replica; the deployments are the whole application's."""
+
+    def __init__(self, service: AnswerService, settings: AppSettings, observers: Observers) -> None:
+        self._service, self._observers = service, observers
+        self._limit = settings.limits.max_in_flight
+        self._started = time.monotonic()
+        self._deployments: Mapping[str, Any] | None = {}
+        self._asked_at = float("-inf")
+        self._fixed = {
+            "model": {"name": settings.model_name, "sha256": _model_sha256(settings)},
+            "versions": {"emotion_llama": __version__, **installed_versions()},
+            "settings": _chosen(settings),
+        }
+
+    async def read(self) -> dict[str, Any]:
+        """The route's body. The deployments in it are at most a second old."""
+        if time.monotonic() - self._asked_at > KEPT_S:
+            self._asked_at = time.monotonic()  # at once: others need not ask beside this one
+            self._deployments = await self._ask_cluster()
+        in_flight = self._observers.in_flight
+        return {
+            "status": "ready" if self._service.is_ready else "starting",
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "requests": {
+                "in_flight": in_flight.num_requests,
+                "oldest_s": round(in_flight.oldest_s, 3),
+                "limit": self._limit,
+            },
+            "deployments": self._deployments,
+            **self._fixed,
+        }
+
+    async def _ask_cluster(self) -> Mapping[str, Any] | None:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._observers.cluster_status()
+        except Exception:  # Ray's have no common base
+            logger.exception("the cluster does not tell its deployments")
+            return None
+
+
+def _model_sha256(settings: AppSettings) -> str | None:
+    """None where the directory is not on this node: the ingress needs nothing else of it."""
+    try:
+        manifest = read_manifest(settings.model)
+    except CheckpointError:
+        return None
+    return None if manifest is None else str(manifest["sha256"])
+
+
+def _chosen(settings: AppSettings) -> dict[str, Any]:
+    """What changes answers, and what limits them."""
+    return {
+        "parity": settings.parity,
+        "layout": settings.layout,
+        "tokenization": settings.tokenization,
+        "legacy_errors": settings.legacy_errors,
+        "dtype": settings.engine.dtype,
+        "max_model_len": settings.engine.max_model_len,
+        "max_num_seqs": settings.engine.max_num_seqs,
+        "request_timeout_s": settings.limits.request_timeout_s,
+        "keeps_answers": settings.answer_cache.max_bytes > 0,
+    }

@@ -1,0 +1,72 @@
+"""An engine whose requests are traced: its own times become the parts of a span."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from serve_app.cached_engine import CachedEngine
+from serve_app.engine import Engine
+from serve_app.traces import Span, Traces
+from serve_app.types import Answer, AnswerDelta, CacheStatus, LabelScores, Usage
+
+SPAN = "generate"
+
+
+class TracedEngine:
+    """Engine's three ways to ask, each with the `traceparent` that it belongs to and Engine's arguments."""
+
+    def __init__(self, engine: Engine | CachedEngine, traces: Traces) -> None:
+        self._engine, self._traces = engine, traces
+
+    async def answer(self, traceparent: str | None, *asked: Any) -> Answer:
+        """See Engine.answer."""
+        with self._traces.span(SPAN, traceparent) as span:
+            answer = await self._engine.answer(*asked)
+            _describe(span, answer.usage, answer.cache)
+            times = answer.timings_ms
+            if answer.cache != "hit":
+                _add_parts(span, times["queue"], times["first_token"], times["total"])
+            return answer
+
+    async def stream(
+        self, traceparent: str | None, *asked: Any
+    ) -> AsyncGenerator[AnswerDelta, None]:
+        """See Engine.stream. A delta has no times: what comes before the first one is all prefill."""
+        started = time.perf_counter()
+        first_ms = None
+        with self._traces.span(SPAN, traceparent) as span:
+            async with aclosing(self._engine.stream(*asked)) as deltas:
+                async for delta in deltas:
+                    first_ms = first_ms or _ms_since(started)
+                    if delta.usage is not None:
+                        _describe(span, delta.usage, delta.cache)
+                        _add_parts(span, 0.0, first_ms, _ms_since(started))
+                    yield delta
+
+    async def score(self, traceparent: str | None, *asked: Any) -> LabelScores:
+        """See Engine.score. Many short requests: no parts."""
+        with self._traces.span("score", traceparent) as span:
+            scores = await self._engine.score(*asked)
+            _describe(span, scores.usage, scores.cache)
+            return scores
+
+
+def _describe(span: Span, usage: Usage, cache: CacheStatus) -> None:
+    span.set(
+        {
+            "gen_ai.usage.input_tokens": usage.prompt_tokens,
+            "gen_ai.usage.output_tokens": usage.completion_tokens,
+            "emotion_llama.cached_tokens": usage.cached_tokens,
+            **({} if cache is None else {"emotion_llama.cache": cache}),
+        }
+    )
+
+
+def _add_parts(span: Span, queue_ms: float, first_token_ms: float, total_ms: float) -> None:
+    ends_ms = {"queue": queue_ms, "prefill": first_token_ms, "decode tokens": total_ms}
+    span.add_parts({part: end_ms / 1e3 for part, end_ms in ends_ms.items()})
+
+
+def _ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1e3

@@ -1,0 +1,59 @@
+"""A server that runs: alive, ready, and are all of its replicas there."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+from serve_app.doctor.finding import Finding, ok, problem, warning
+
+TIMEOUT_S = 10.0
+LOGS = "its logs: docs/operations.md"
+
+
+def check_server(url: str, key: str | None) -> Iterator[Finding]:
+    """`key`: an API key, where the server asks for one."""
+    headers = {} if key is None else {"X-API-Key": key}
+    with httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers) as http:
+        for path, advice in {
+            "/healthz": "start it: emotion-llama serve",
+            "/readyz": f"wait until the model is loaded; {LOGS}",
+        }.items():
+            finding, _ = _get(http, path, advice)
+            yield finding
+            if finding.level != "ok":
+                return
+        finding, response = _get(http, "/v1/status", "give a key: EMOTION_LLAMA_API_KEY")
+        yield finding
+        if response is not None and finding.level == "ok":
+            yield from _check_status(response.json())
+
+
+def _get(http: httpx.Client, path: str, advice: str) -> tuple[Finding, httpx.Response | None]:
+    try:
+        response = http.get(path)
+    except httpx.TransportError as error:
+        return problem(path, f"{http.base_url} does not answer: {error}", advice), None
+    seen = f"{response.status_code} in {response.elapsed.total_seconds() * 1e3:.0f} ms"
+    if response.is_success:
+        return ok(path, seen), response
+    return problem(path, f"{seen}: {response.text}", advice), response
+
+
+def _check_status(status: dict[str, Any]) -> Iterator[Finding]:
+    if status["deployments"] is None:
+        advice = f"is the head node there; {LOGS}"
+        yield problem("deployments", "Ray Serve's controller does not answer", advice)
+    for name, deployment in (status["deployments"] or {}).items():
+        replicas = ", ".join(f"{num} {state}" for state, num in deployment["replicas"].items())
+        seen = f"{deployment['status']}: {replicas or 'no replica'}"
+        if deployment["status"] == "HEALTHY":
+            yield ok(name, seen)
+        else:
+            yield warning(name, seen, f"serve status says why; {LOGS}")
+    requests = status["requests"]
+    seen = f"{requests['in_flight']} of {requests['limit']}, the oldest {requests['oldest_s']} s"
+    if requests["in_flight"] < requests["limit"]:
+        yield ok("requests inside", seen)
+    else:
+        yield warning("requests inside", seen, "more are refused: add replicas, or ask less")
