@@ -1,0 +1,110 @@
+"""The graph of Ray Data: manifest -> units -> decode actors -> engine actors -> answered units."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow
+import ray
+from ray.data import ActorPoolStrategy, Datasource, ExecutionResources, ReadTask
+from ray.data.block import BlockMetadata
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from serve_app.batch.answering import AnsweredUnit
+from serve_app.batch.deaths import Deaths
+from serve_app.batch.manifest import Manifest
+from serve_app.batch.requests import Defaults
+from serve_app.batch.stages import UNIT, AnswerStage, DecodeStage, pack, unpack
+from serve_app.batch.units import UNIT_ROWS, make_units
+from serve_app.settings import MIB, AppSettings
+
+IN_FLIGHT_BYTES = 256 * MIB  # of units between the stages, decoded clips above all
+ACTOR_START_FAILURES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """How many, and what each asks of the cluster."""
+
+    num_decoders: int
+    decoder_cpus: float
+    num_engines: int
+    engine_cpus: float
+    engine_gpus: float
+    concurrency: int  # rows in one engine at a time
+
+
+class UnitSource(Datasource):  # type: ignore[misc]
+    """The units that are not done yet, read on the driver's machine while the others work."""
+
+    def __init__(
+        self, manifest: Manifest, done: bytes, defaults: Defaults, settings: AppSettings
+    ) -> None:
+        """`done` has a byte for each row, 1 where it is."""
+        super().__init__()
+        self._manifest, self._done = manifest, done
+        self._defaults, self._settings = defaults, settings
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(self, parallelism: int, **_: Any) -> list[ReadTask]:
+        unknown = BlockMetadata(None, None, None, None)
+        return [ReadTask(self._read, unknown)]
+
+    def _read(self) -> Iterator[Any]:
+        rows = (row for row in self._manifest.rows() if not self._done[row.number])
+        for unit in make_units(rows, self._defaults, self._settings):
+            yield pyarrow.Table.from_pylist([pack(unit)])
+
+
+def answered_units(source: UnitSource, settings: AppSettings, actors: Actors) -> Iterator[AnsweredUnit]:
+    """As they are answered, in any order. Needs a running Ray.
+
+    An actor that dies is started again and given its units again. Raises what ended the job.
+    """
+    _configure()
+    driver = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    deaths = ray.remote(Deaths).options(num_cpus=0).remote()
+    # Twice the units that hold `concurrency` rows: the engine has more waiting when one of them ends.
+    num_units = 2 * -(-actors.concurrency // UNIT_ROWS)
+    data = ray.data.read_datasource(
+        source, override_num_blocks=1, ray_remote_args={"num_cpus": 0, "scheduling_strategy": driver}
+    )
+    data = data.map(
+        DecodeStage,
+        fn_constructor_args=[settings],
+        compute=_pool(actors.num_decoders, 2),
+        num_cpus=actors.decoder_cpus,
+    )
+    data = data.map(
+        AnswerStage,
+        fn_constructor_args=[settings, actors.concurrency, deaths],
+        compute=_pool(actors.num_engines, num_units),
+        num_cpus=actors.engine_cpus,
+        num_gpus=actors.engine_gpus,
+    )
+    yield from unpack(data.iter_rows())
+
+
+def _pool(size: int, num_units: int) -> ActorPoolStrategy:
+    """Each actor works at `num_units` at a time, in threads, and one more waits for it."""
+    return ActorPoolStrategy(
+        size=size,
+        max_concurrent_calls_per_actor=num_units,
+        max_tasks_in_flight_per_actor=num_units + 1,
+        enable_true_multi_threading=True,
+    )
+
+
+def _configure() -> None:
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = 1  # every unit is a block, and so a task, of its own
+    context.execution_options.resource_limits = ExecutionResources(
+        object_store_memory=IN_FLIGHT_BYTES
+    )
+    context.max_consecutive_actor_init_deaths = ACTOR_START_FAILURES
