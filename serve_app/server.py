@@ -21,12 +21,11 @@ from serve_app.checkpoint import (
     read_image_size,
 )
 from serve_app.errors import ConfigurationError, NotReadyError
+from serve_app.ray_start import prepare_environment, start_ray
 from serve_app.serve_config import app_settings
 from serve_app.settings import AccessSettings
 
 READY_TIMEOUT_S = 600.0
-LOCAL_OBJECT_STORE_BYTES = 1 << 30  # a clip is 0.6 MB plus 32 kB per second
-MIN_LOCAL_CPUS = 2  # what configs/serve.yaml asks for, also on a machine with one core
 
 
 @contextmanager
@@ -54,7 +53,7 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
     import ray
     from ray import serve
 
-    _init_ray(address)
+    start_ray(address, "serve")
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         _deploy(config)
@@ -74,8 +73,8 @@ def wait_for_signal() -> None:
 
 
 def _prepare_environment() -> None:
-    """Variables that Ray's processes read when they start; what the operator set wins."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    """Variables that Serve's processes read when they start; what the operator set wins."""
+    prepare_environment()
     # One event loop per replica instead of three threads: fewer hand-overs per request
     # (docs/performance.md). Nothing of ours blocks a loop once it serves.
     os.environ.setdefault("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "0")
@@ -117,23 +116,6 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-
-
-def _init_ray(address: str | None) -> None:
-    import ray
-
-    if address is not None:
-        ray.init(address=address, namespace="serve", log_to_driver=False)
-        return
-    ray.init(
-        address="local",
-        namespace="serve",
-        num_cpus=max(MIN_LOCAL_CPUS, len(os.sched_getaffinity(0))),
-        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-    )
 
 
 def _deploy(config: Any) -> None:

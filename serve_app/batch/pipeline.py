@@ -9,12 +9,11 @@ import pyarrow
 import ray
 from ray.data import ActorPoolStrategy, Datasource, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from serve_app.batch.answering import AnsweredUnit
 from serve_app.batch.deaths import Deaths
 from serve_app.batch.manifest import Manifest
-from serve_app.batch.requests import Defaults
+from serve_app.batch.options import Defaults
 from serve_app.batch.stages import UNIT, AnswerStage, DecodeStage, pack, unpack
 from serve_app.batch.units import UNIT_ROWS, make_units
 from serve_app.settings import MIB, AppSettings
@@ -65,12 +64,12 @@ def answered_units(source: UnitSource, settings: AppSettings, actors: Actors) ->
     An actor that dies is started again and given its units again. Raises what ended the job.
     """
     _configure()
-    driver = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    driver = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     deaths = ray.remote(Deaths).options(num_cpus=0).remote()
     # Twice the units that hold `concurrency` rows: the engine has more waiting when one of them ends.
     num_units = 2 * -(-actors.concurrency // UNIT_ROWS)
     data = ray.data.read_datasource(
-        source, override_num_blocks=1, ray_remote_args={"num_cpus": 0, "scheduling_strategy": driver}
+        source, override_num_blocks=1, num_cpus=0, label_selector=driver
     )
     data = data.map(
         DecodeStage,

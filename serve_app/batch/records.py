@@ -24,7 +24,7 @@ EMPTY: dict[str, Any] = {
     "timings_ms": None,
     "provenance": None,
 }
-"""Of a plain record, beside `row` and `id`: every line has every field."""
+"""Of a plain record, after its `id`: every line has every field."""
 
 
 def answer_record(ask: Ask, answer: Answer) -> Record:
@@ -53,12 +53,12 @@ def error_record(number: int, name: str, error: ServeAppError, is_openai: bool) 
         fields = {"custom_id": name, **fields}
     else:
         fields = {"id": name, **EMPTY, **fields}
-    return Record(number, _line(number, fields), error.code)
+    return Record(number, _line(fields), error.code)
 
 
 def _record(ask: Ask, fields: Mapping[str, Any], result: Answer | LabelScores) -> Record:
     name = "id" if ask.chat_model is None else "custom_id"
-    line = _line(ask.number, {name: ask.id, **fields})
+    line = _line({name: ask.id, **fields})
     return Record(ask.number, line, num_output_tokens=result.usage.completion_tokens)
 
 
@@ -72,5 +72,5 @@ def _about(answer: Answer) -> dict[str, Any]:
     return {"timings_ms": dict(answer.timings_ms), "provenance": dict(answer.provenance)}
 
 
-def _line(number: int, fields: Mapping[str, Any]) -> bytes:
-    return json.dumps({"row": number, **fields}, ensure_ascii=False).encode(errors="replace")
+def _line(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, ensure_ascii=False).encode(errors="replace")

@@ -1,7 +1,6 @@
 """Rows into requests, through the bodies of the HTTP routes: the same checks, defaults and answers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ from serve_app.api.errors import describe_problems
 from serve_app.api.legacy import ProcessVideoRequest
 from serve_app.api.openai.chat import answer_request
 from serve_app.api.openai.schema import ChatRequest
+from serve_app.batch.options import Defaults
 from serve_app.batch.rows import Ask, Row
 from serve_app.batch.storage import is_uri
 from serve_app.emotions import REASON_QUESTIONS, with_sentence
@@ -26,17 +26,6 @@ OF_SCORES = frozenset({"frame", "voice", "parity", "layout", "tokenization", "au
 REASON = f"[reason] {REASON_QUESTIONS[2]}"  # POST /v1/emotions' explanation, greedy as there
 
 Body = TypeVar("Body", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What the job says for rows that do not say it themselves."""
-
-    question: str | None = None
-    task: str | None = None
-    labels: tuple[str, ...] | None = None
-    features: str | None = None  # folder of STEM.npz, one for each clip
-    options: Mapping[str, Any] = field(default_factory=dict)  # of POST /process_video's body
 
 
 @dataclass(frozen=True, slots=True)

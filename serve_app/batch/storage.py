@@ -71,8 +71,14 @@ class Folder:
         ]
         return sorted(name for name in found if not name.endswith(TEMPORARY))
 
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Any]:
+        """A binary file."""
+        with self._filesystem.open_input_file(self._inside(name)) as file:
+            yield file
+
     def read(self, name: str) -> bytes:
-        with self._filesystem.open_input_stream(self._inside(name)) as file:
+        with self.reading(name) as file:
             data: bytes = file.read()
         return data
 

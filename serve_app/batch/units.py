@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from serve_app.batch.options import Defaults
 from serve_app.batch.records import error_record
-from serve_app.batch.requests import Asked, Defaults, read_row, without_source
+from serve_app.batch.requests import Asked, read_row, without_source
 from serve_app.batch.rows import NO_SOURCE, Ask, Group, Record, Row, Unit
 from serve_app.errors import RequestError
 from serve_app.settings import MIB, AppSettings
