@@ -1,4 +1,4 @@
-"""Where a batch runs: a running cluster, or a Ray of this machine's own; and how many actors it gets there."""
+"""Where a batch runs, a running cluster or a Ray of this machine's own, and how many actors it gets."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +15,7 @@ ENGINE_CPUS, DECODER_CPUS = 1.0, 0.5  # as in configs/serve.yaml: on few cores, 
 
 
 @contextmanager
-def answering_units(
-    job: Job, manifest: Manifest, done: bytes
-) -> Iterator[Iterator[AnsweredUnit]]:
+def answering_units(job: Job, manifest: Manifest, done: bytes) -> Iterator[Iterator[AnsweredUnit]]:
     """Raises BatchFailedError inside the block: an actor failed for good, or Ray did."""
     prepare_environment()
     import ray

@@ -75,7 +75,9 @@ def describe(job: Job, manifest: Manifest, overview: Overview) -> dict[str, Any]
 def _check_output(job: Job, manifest: Manifest) -> None:
     suffix = PurePosixPath(job.output).suffix
     if suffix not in SUFFIXES:
-        raise InvalidRequestError(f"--output {job.output}: expected a name in {', '.join(SUFFIXES)}")
+        raise InvalidRequestError(
+            f"--output {job.output}: expected a name in {', '.join(SUFFIXES)}"
+        )
     if manifest.kind == "openai" and suffix != ".jsonl":
         raise InvalidRequestError(
             f"--output {job.output}: OpenAI's batch input has an output in .jsonl"
@@ -104,7 +106,9 @@ def _take_up(job: Job, folder: Folder, about: dict[str, Any]) -> Summary | None:
         raise InvalidRequestError(f"{found} is there already; --resume goes on, or choose another")
     if not begun:
         if has_output:
-            raise InvalidRequestError(f"--resume: {job.output} has no {folder.path}/{JOB} beside it")
+            raise InvalidRequestError(
+                f"--resume: {job.output} has no {folder.path}/{JOB} beside it"
+            )
         folder.create()
         folder.write(JOB, json.dumps(about, indent=1).encode())
         return None
@@ -115,7 +119,9 @@ def _take_up(job: Job, folder: Folder, about: dict[str, Any]) -> Summary | None:
         if about.get(name) != earlier.get(name)
     ]
     if differing:
-        raise InvalidRequestError(f"--resume: {folder.path} is another job's: {'; '.join(differing)}")
+        raise InvalidRequestError(
+            f"--resume: {folder.path} is another job's: {'; '.join(differing)}"
+        )
     if FINISHED not in folder.names():
         return None
     if not has_output:
@@ -194,4 +200,3 @@ def _figures(parts: PartWriter, progress: Progress) -> dict[str, Any]:
         "rows_per_s": progress.rows_per_s,
         "busy_shares": progress.busy_shares(),
     }
-

@@ -36,9 +36,9 @@ KIND_OF_SUFFIX: dict[str, Kind] = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
-CLIP_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .m4a .3gp .mkv .webm .avi .wav .mp3 .png .jpg .jpeg .webp .npz".split()
-)
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi")
+OTHER_SUFFIXES = (".m4a", ".wav", ".mp3", ".png", ".jpg", ".jpeg", ".webp", ".npz")
+CLIP_SUFFIXES = frozenset((*VIDEO_SUFFIXES, *OTHER_SUFFIXES))
 WILD = frozenset("*?[")
 
 

@@ -1,7 +1,7 @@
 """Progress that survives: numbered part files beside the output, and the output made of them at the end.
 
     OUT.parts/job.json                what the parts belong to
-    OUT.parts/part-RUN-000001.jsonl   up to 256 records, in the order of their rows, after a line that names them
+    OUT.parts/part-RUN-000001.jsonl   up to 256 records by number, after a line that names them
     OUT.parts/finished.json           the summary, written after the output; then the parts are removed
 
 A part has its name once it is whole and on the disk; object stores have no append, which this needs none of.

@@ -11,6 +11,7 @@ from serve_app.batch.rows import Meters
 Reading = tuple[float, float]  # busy and elapsed seconds
 
 WINDOW_S = 60.0  # over which rows/s are taken
+MIN_WINDOW_S = 2.0  # less says nothing: rows come in units
 LINE_S = 10.0  # between lines where nobody watches
 
 
@@ -28,7 +29,9 @@ class Progress:
         self._is_watched = stream.isatty()
         self._num_before = self.num_done = num_done
         self._started_s = clock()
-        self._first: tuple[float, int] | None = None  # when the first unit came, and with how many rows
+        self._first: tuple[float, int] | None = (
+            None  # when the first unit came, and with how many rows
+        )
         self._recent: deque[tuple[float, int]] = deque()
         self._meters: dict[str, tuple[Reading, Reading]] = {}  # the first and the last of each
         self._shown_s = 0.0
@@ -37,7 +40,9 @@ class Progress:
     def update(self, num_done: int, errors: Mapping[str, int], meters: Meters) -> None:
         now = self._clock()
         self.num_done, self._errors = num_done, errors
-        self._first = self._first or (now, num_done)
+        if self._asking_since_s is None:
+            busy_s = [reading[0] for name, reading in meters.items() if name.startswith("engine")]
+            self._asking_since_s = now - max(busy_s, default=0.0)
         self._recent.append((now, num_done))
         while now - self._recent[0][0] > WINDOW_S and len(self._recent) > 2:
             self._recent.popleft()
@@ -63,14 +68,15 @@ class Progress:
 
     def line(self) -> str:
         parts = [f"{self.num_done}/{self._num_rows} rows"]
-        if self._first is None:
+        if self._asking_since_s is None:
             return f"{parts[0]}  starting ({self.elapsed_s:.0f} s)"
-        rate = self._recent_rate()
-        parts.append(f"{rate:.1f} rows/s")
-        if rate:
-            parts.append(f"ETA {_clock_time((self._num_rows - self.num_done) / rate)}")
+        if rate := self._recent_rate():
+            left_s = (self._num_rows - self.num_done) / rate
+            parts += [f"{rate:.1f} rows/s", f"ETA {_clock_time(left_s)}"]
         num_errors = sum(self._errors.values())
-        by_code = ", ".join(f"{code} {count}" for code, count in Counter(self._errors).most_common())
+        by_code = ", ".join(
+            f"{code} {count}" for code, count in Counter(self._errors).most_common()
+        )
         parts.append(f"errors {num_errors}" + (f" ({by_code})" if num_errors else ""))
         parts += [f"{kind} {share:.0%}" for kind, share in self.busy_shares().items()]
         return "  ".join(parts)
@@ -81,16 +87,15 @@ class Progress:
 
     @property
     def start_s(self) -> float | None:
-        """Until the first rows were answered; None where none were."""
-        return None if self._first is None else self._first[0] - self._started_s
+        """Until the first row was inside an engine; None where none was."""
+        return None if self._asking_since_s is None else self._asking_since_s - self._started_s
 
     @property
     def rows_per_s(self) -> float | None:
-        """From the first rows on, without them."""
-        if self._first is None or self.num_done == self._first[1]:
+        """From then on, of the rows that were not done before."""
+        if self._asking_since_s is None or self._recent[-1][0] <= self._asking_since_s:
             return None
-        elapsed_s = self._recent[-1][0] - self._first[0]
-        return (self.num_done - self._first[1]) / elapsed_s if elapsed_s else None
+        return (self.num_done - self._num_before) / (self._recent[-1][0] - self._asking_since_s)
 
     def busy_shares(self) -> dict[str, float]:
         """Of cpu, engine and, where there is one, gpu: over all machines and the whole run, 0..1."""
@@ -104,7 +109,7 @@ class Progress:
 
     def _recent_rate(self) -> float:
         (since, num_then), (now, num_now) = self._recent[0], self._recent[-1]
-        return (num_now - num_then) / (now - since) if now > since else 0.0
+        return (num_now - num_then) / (now - since) if now - since >= MIN_WINDOW_S else 0.0
 
 
 def _clock_time(seconds: float) -> str:

@@ -99,7 +99,9 @@ def _check_columns(header: Sequence[str], name: str) -> None:
     known = ", ".join(COLUMNS)
     unknown = [column for column in header if column not in COLUMNS]
     if unknown:
-        raise InvalidRequestError(f"{name}: unknown columns {', '.join(unknown)}; known are {known}")
+        raise InvalidRequestError(
+            f"{name}: unknown columns {', '.join(unknown)}; known are {known}"
+        )
     if len(set(header)) < len(header):
         raise InvalidRequestError(f"{name}: a column is there twice: {', '.join(header)}")
     if "video" not in header:

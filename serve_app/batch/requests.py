@@ -90,7 +90,9 @@ def _request(
             raise InvalidRequestError(f"{text!r} is no text")
         check_question(text or "", settings.limits)
     if task == "emotion":
-        body = {name: value for name, value in body.items() if name in OF_SCORES or name == "video_path"}
+        body = {
+            name: value for name, value in body.items() if name in OF_SCORES or name == "video_path"
+        }
         body |= {"question": question or "", "transcript": transcript}
         labels = _labels(fields.get("labels", defaults.labels))
         body |= {} if labels is None else {"labels": labels}

@@ -48,10 +48,14 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--report", type=Path, metavar="R.json", help="write the summary there")
     where = parser.add_argument_group("where it runs")
-    where.add_argument("--address", help="a running Ray cluster; default: RAY_ADDRESS, or start one")
+    where.add_argument(
+        "--address", help="a running Ray cluster; default: RAY_ADDRESS, or start one"
+    )
     where.add_argument("--concurrency", type=int, help="rows in one engine; default: max_num_seqs")
     where.add_argument("--num-engines", type=int, help="default: one for each GPU, or one")
-    where.add_argument("--num-decoders", type=int, help="decode actors; default: as many as engines")
+    where.add_argument(
+        "--num-decoders", type=int, help="decode actors; default: as many as engines"
+    )
     options = parser.add_argument_group("options of every row's request")
     for name, kwargs in OPTIONS.items():
         if name not in NOT_OF_ROWS:

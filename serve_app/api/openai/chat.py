@@ -67,7 +67,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
 
 
 def answer_request(body: ChatRequest, settings: AppSettings) -> AnswerRequest:
-    """Raises ModelNotFoundError; InvalidRequestError: the messages, or two fields that contradict each other."""
+    """Raises ModelNotFoundError; InvalidRequestError: the messages, or two fields that contradict."""
     if body.model != settings.model_name:
         raise ModelNotFoundError(f"model {body.model!r}; this server has {settings.model_name!r}")
     conversation = read_conversation(body.messages)

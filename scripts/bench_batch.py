@@ -1,0 +1,225 @@
+"""Rows/s of `emotion-llama batch` beside a bare engine and HTTP clients, and its memory by the manifest's length.
+
+Every round asks about clips of its own, so that no cache answers from an earlier one. The systems take turns within
+a round, so that a noisy machine slows all alike:
+
+    batch       emotion-llama batch, a process of its own with a Ray of its own; without its start, which is told apart
+    bare        one process: the same decode pool feeding the same Engine, 64 rows in flight
+    http 1      a loop over POST /process_video, of the first rows
+    http 32     32 clients, of more of them
+
+`--memory` runs `batch` alone, over 400 and over 2,000 rows, and adds up the proportional set size (PSS) of its
+whole process tree every half second: a page that processes share is counted once.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from bench import fresh_clips, spread
+
+from serve_app.bundled import DEMO_CHECKPOINT
+from serve_app.demo.clips import label_scenes
+from serve_app.demo.world import write_scenes
+from serve_app.errors import RequestError
+from serve_app.local import LocalPipeline
+from serve_app.serve_config import app_settings, load_serve_config
+from serve_app.server import running_server
+from serve_app.settings import AppSettings
+from serve_app.types import AnswerRequest, ClipSource, Sampling
+
+CONFIG = Path("configs/serve.yaml")
+SEED = 7_000_000
+ROWS_PER_CLIP = 10
+BAD_EVERY = 20  # clips: 5 % of the rows
+QUESTIONS = (
+    "[emotion] What is the emotion expressed in this video?",
+    "[reason] What are the facial expressions and vocal tone used in the video?",
+)
+IN_FLIGHT = 64
+HTTP_ROWS = {1: 100, 32: 640}
+SAMPLE_S = 0.5
+
+Row = dict[str, Any]
+
+
+def make_rows(num_rows: int, clips: list[Path]) -> list[Row]:
+    """Ten rows about each clip in turn."""
+    rows = []
+    for number in range(num_rows):
+        clip, nth = clips[number // ROWS_PER_CLIP % len(clips)], number % ROWS_PER_CLIP
+        question = f"{QUESTIONS[nth % 2]} ({nth})"
+        rows.append({"id": f"row-{number}", "video": str(clip), "question": question})
+    return rows
+
+
+def make_clips(folder: Path, originals: list[Path], num_clips: int) -> list[Path]:
+    """New ones; of each twenty, one is not there or cut off."""
+    folder.mkdir()
+    clips = list(itertools.islice(fresh_clips(folder, originals), num_clips))
+    for nth, clip in enumerate(clips[::BAD_EVERY]):
+        if nth % 2:
+            clip.unlink()
+        else:
+            clip.write_bytes(clip.read_bytes()[:2000])
+    return clips
+
+
+def batch_command(rows: list[Row], folder: Path) -> list[str]:
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.rmtree(folder / "out.jsonl.parts", ignore_errors=True)
+    (folder / "out.jsonl").unlink(missing_ok=True)
+    options = ["--temperature", "0", "--config", str(CONFIG), "--model", str(DEMO_CHECKPOINT)]
+    options += ["--report", str(folder / "report.json")]
+    files = ["--input", str(manifest), "--output", str(folder / "out.jsonl")]
+    return [sys.executable, "-m", "serve_app.cli", "batch", *files, *options]
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
+
+
+async def rate(rows: list[Row], num_clients: int, ask: Callable[[Row], Awaitable[None]]) -> float:
+    """rows/s with so many at a time."""
+    waiting = iter(rows)
+
+    async def client() -> None:
+        for row in waiting:
+            await ask(row)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(num_clients)))
+    return len(rows) / (time.perf_counter() - started)
+
+
+async def compare(url: str, settings: AppSettings, args: argparse.Namespace, folder: Path) -> None:
+    originals = write_scenes(label_scenes(45, SEED), folder / "originals")
+    pipeline = LocalPipeline(settings.model, settings.media, settings.engine)
+    sampling = Sampling(**{**settings.sampling.model_dump(), "temperature": 0})
+    rates: dict[str, list[float]] = {}
+    starts: list[float] = []
+
+    async def ask_bare(row: Row) -> None:
+        source = ClipSource(path=row["video"])
+        try:
+            await pipeline.answer(AnswerRequest(source, row["question"], sampling=sampling))
+        except RequestError:
+            pass  # a bad clip
+
+    async with httpx.AsyncClient(base_url=url, timeout=120) as http:
+
+        async def ask_http(row: Row) -> None:
+            body = {"video_path": row["video"], "question": row["question"], "temperature": 0}
+            await http.post("/process_video", json=body)
+
+        for number in range(args.rounds + 1):
+            clips = make_clips(folder / f"clips-{number}", originals, args.rows // ROWS_PER_CLIP)
+            rows = make_rows(args.rows, clips)
+            # The same clips as files of other content, or the caches of the server would know them.
+            other = make_clips(folder / f"more-{number}", originals[::-1], len(clips))
+            http_rows = make_rows(args.rows, other)
+            if number == 0:  # warms up what stays up
+                await rate(rows[: HTTP_ROWS[32]], IN_FLIGHT, ask_bare)
+                await rate(http_rows[: HTTP_ROWS[32]], 32, ask_http)
+                continue
+            command = batch_command(rows, folder)
+            status = await asyncio.to_thread(subprocess.call, command, stderr=subprocess.DEVNULL)
+            assert status == 3, f"batch ended with {status}"
+            report = read_report(folder)
+            starts.append(report["start_s"])
+            measured = {
+                "batch": report["rows_per_s"],
+                "bare": await rate(rows, IN_FLIGHT, ask_bare),
+            }
+            offset = 0
+            for num_clients, num_rows in HTTP_ROWS.items():
+                some = http_rows[offset : offset + num_rows]
+                measured[f"http {num_clients}"] = await rate(some, num_clients, ask_http)
+                offset += num_rows
+            for name, value in measured.items():
+                rates.setdefault(name, []).append(value)
+            print({name: round(value, 1) for name, value in measured.items()}, flush=True)
+    await pipeline.close()
+    print(f"\n{args.rounds} rounds of {args.rows} rows about {args.rows // ROWS_PER_CLIP} clips")
+    for name, values in rates.items():
+        against = [a / b for a, b in zip(rates["batch"], values, strict=True)]
+        print(f"  {name:8} {spread(values)} rows/s   batch is {spread(against)} times that")
+    print(f"  batch starts for {spread(starts)} s before its first row")
+
+
+def memory(num_rows: int, folder: Path) -> float:
+    """Peak in MiB of the whole process tree."""
+    originals = write_scenes(label_scenes(45, SEED), folder / "originals")
+    clips = make_clips(folder / f"clips-{num_rows}", originals, 200)
+    rows = make_rows(num_rows, clips)
+    process = subprocess.Popen(batch_command(rows, folder), stderr=subprocess.DEVNULL)
+    peak, by_name = 0.0, {}
+    while process.poll() is None:
+        sizes = tree_pss_mib(process.pid)
+        if sum(sizes.values()) > peak:
+            peak, by_name = sum(sizes.values()), sizes
+        time.sleep(SAMPLE_S)
+    assert process.returncode == 3, f"batch ended with {process.returncode}"
+    largest = sorted(by_name.items(), key=lambda item: -item[1])[:6]
+    parts = ", ".join(f"{name} {mib:.0f}" for name, mib in largest)
+    print(f"{num_rows} rows: peak {peak:.0f} MiB ({parts}, ...)", flush=True)
+    return peak
+
+
+def tree_pss_mib(pid: int) -> dict[str, float]:
+    sizes: dict[str, float] = {}
+    try:
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return sizes
+    for process in processes:
+        try:
+            name, mib = process.name(), process.memory_full_info().pss / (1 << 20)
+        except psutil.Error:
+            continue
+        sizes[name] = sizes.get(name, 0.0) + mib
+    return sizes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--port", type=int, default=7898)
+    parser.add_argument("--memory", action="store_true", help="measure memory in place of rows/s")
+    args = parser.parse_args()
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if args.memory:
+            short, long = (
+                statistics.median(
+                    memory(n, Path(tempfile.mkdtemp(dir=name))) for _ in range(args.rounds)
+                )
+                for n in (400, 2000)
+            )
+            print(f"2000 rows take {long / short:.3f} of the memory of 400")
+            return 0
+        config = load_serve_config(CONFIG, DEMO_CHECKPOINT, args.port)
+        with running_server(config) as url:
+            asyncio.run(compare(url, app_settings(config), args, folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
