@@ -1,19 +1,20 @@
-"""Rows/s of `emotion-llama batch` beside a bare engine and HTTP clients, and its memory by the manifest's length.
+"""Rows/s of `emotion-llama batch` beside a bare engine and HTTP clients; its memory by the number of rows.
 
-Every round asks about clips of its own, so that no cache answers from an earlier one. The systems take turns within
-a round, so that a noisy machine slows all alike:
+Every round asks about clips of its own, so that no cache answers from an earlier one. The systems take turns
+within a round, so that a noisy machine slows all alike:
 
-    batch       emotion-llama batch, a process of its own with a Ray of its own; without its start, which is told apart
+    batch       emotion-llama batch with a Ray of its own; its start is told apart
     bare        one process: the same decode pool feeding the same Engine, 64 rows in flight
     http 1      a loop over POST /process_video, of the first rows
     http 32     32 clients, of more of them
 
-`--memory` runs `batch` alone, over 400 and over 2,000 rows, and adds up the proportional set size (PSS) of its
-whole process tree every half second: a page that processes share is counted once.
+`--memory` runs `batch` alone, over 400 and over 2,000 rows, and adds up the proportional set size (PSS) of
+its whole process tree every half second: a page that processes share is counted once.
 """
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -116,10 +117,8 @@ async def compare(url: str, settings: AppSettings, args: argparse.Namespace, fol
 
     async def ask_bare(row: Row) -> None:
         source = ClipSource(path=row["video"])
-        try:
+        with contextlib.suppress(RequestError):  # a bad clip
             await pipeline.answer(AnswerRequest(source, row["question"], sampling=sampling))
-        except RequestError:
-            pass  # a bad clip
 
     async with httpx.AsyncClient(base_url=url, timeout=120) as http:
 
@@ -138,8 +137,10 @@ async def compare(url: str, settings: AppSettings, args: argparse.Namespace, fol
                 await rate(http_rows[: HTTP_ROWS[32]], 32, ask_http)
                 continue
             command = batch_command(rows, folder)
-            status = await asyncio.to_thread(subprocess.call, command, stderr=subprocess.DEVNULL)
-            assert status == 3, f"batch ended with {status}"
+            log = folder / "batch.log"
+            with log.open("w") as file:
+                status = await asyncio.to_thread(subprocess.call, command, stderr=file)
+            assert status == 3, f"batch ended with {status}:\n{log.read_text()}"
             report = read_report(folder)
             starts.append(report["start_s"])
             measured = {
@@ -167,14 +168,16 @@ def memory(num_rows: int, folder: Path) -> float:
     originals = write_scenes(label_scenes(45, SEED), folder / "originals")
     clips = make_clips(folder / f"clips-{num_rows}", originals, 200)
     rows = make_rows(num_rows, clips)
-    process = subprocess.Popen(batch_command(rows, folder), stderr=subprocess.DEVNULL)
     peak, by_name = 0.0, {}
+    log = folder / "batch.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(batch_command(rows, folder), stderr=file)
     while process.poll() is None:
         sizes = tree_pss_mib(process.pid)
         if sum(sizes.values()) > peak:
             peak, by_name = sum(sizes.values()), sizes
         time.sleep(SAMPLE_S)
-    assert process.returncode == 3, f"batch ended with {process.returncode}"
+    assert process.returncode == 3, f"batch ended with {process.returncode}:\n{log.read_text()}"
     largest = sorted(by_name.items(), key=lambda item: -item[1])[:6]
     parts = ", ".join(f"{name} {mib:.0f}" for name, mib in largest)
     print(f"{num_rows} rows: peak {peak:.0f} MiB ({parts}, ...)", flush=True)

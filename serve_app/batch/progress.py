@@ -29,9 +29,7 @@ class Progress:
         self._is_watched = stream.isatty()
         self._num_before = self.num_done = num_done
         self._started_s = clock()
-        self._first: tuple[float, int] | None = (
-            None  # when the first unit came, and with how many rows
-        )
+        self._asking_since_s: float | None = None
         self._recent: deque[tuple[float, int]] = deque()
         self._meters: dict[str, tuple[Reading, Reading]] = {}  # the first and the last of each
         self._shown_s = 0.0
