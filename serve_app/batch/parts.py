@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from serve_app.batch.storage import Folder
 PART_ROWS = 256
 PART_S = 60.0
 PREFIX = "part-"
+HEAD = ("numbers", "error_codes", "num_output_tokens")  # of the rows, in the first line of a part
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,14 @@ class PartWriter:
         for name in _part_names(folder):
             head = _read_head(folder, name)
             self.parts.append(Part(name, head["numbers"][0]))
-            self._count(head["numbers"], head["errors"], head["num_output_tokens"])
+            for row in zip(*(head[key] for key in HEAD), strict=True):
+                self._count(*row)
 
     def add(self, records: Iterable[Record]) -> None:
         with self._lock:
             for record in records:
-                if self.done[record.number]:
+                if not self._count(record.number, record.error_code, record.num_output_tokens):
                     continue
-                errors = {record.error_code: 1} if record.error_code else {}
-                self._count([record.number], errors, record.num_output_tokens)
                 self._oldest_s = self._oldest_s if self._pending else time.monotonic()
                 self._pending.append(record)
                 if len(self._pending) >= PART_ROWS:
@@ -72,22 +72,20 @@ class PartWriter:
             if self._pending and time.monotonic() - self._oldest_s >= min_age_s:
                 self._write()
 
-    def _count(
-        self, numbers: Iterable[int], errors: Mapping[str, int], num_output_tokens: int
-    ) -> None:
-        for number in numbers:
-            self.num_done += not self.done[number]
-            self.done[number] = 1
-        self.errors.update(errors)
+    def _count(self, number: int, error_code: str, num_output_tokens: int) -> bool:
+        """False for a row that is done already."""
+        if self.done[number]:
+            return False
+        self.done[number] = 1
+        self.num_done += 1
+        self.errors.update([error_code] if error_code else [])
         self.num_output_tokens += num_output_tokens
+        return True
 
     def _write(self) -> None:
         records = sorted(self._pending, key=lambda record: record.number)
-        head = {
-            "numbers": [record.number for record in records],
-            "errors": Counter(record.error_code for record in records if record.error_code),
-            "num_output_tokens": sum(record.num_output_tokens for record in records),
-        }
+        rows = [(each.number, each.error_code, each.num_output_tokens) for each in records]
+        head = dict(zip(HEAD, zip(*rows, strict=True), strict=True))
         name = f"{PREFIX}{self._run}-{len(self.parts):06d}.jsonl"
         lines = [json.dumps(head).encode(), *(record.line for record in records), b""]
         self._folder.write(name, b"\n".join(lines))
