@@ -51,6 +51,10 @@ class Decoding:
                 done += _refuse(group.asks, clip)
         return DecodedUnit(tuple(clips), tuple(done), cpu_meter())
 
+    def close(self) -> None:
+        """Ends the workers. Returns when they are gone."""
+        self._pool.close()
+
     async def _decode(self, group: Group) -> Clip | RequestError:
         try:
             source = await asyncio.to_thread(self._with_features, group)

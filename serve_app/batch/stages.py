@@ -12,7 +12,6 @@ from serve_app.batch.answering import AnsweredUnit, Answering
 from serve_app.batch.decoding import Decoding
 from serve_app.batch.loop import BackgroundLoop
 from serve_app.batch.rows import DecodedUnit, Unit
-from serve_app.check import open_checkpoint
 from serve_app.checkpoint import read_image_size
 from serve_app.engine import Engine
 from serve_app.settings import AppSettings
@@ -48,6 +47,9 @@ class AnswerStage:
         self._answering = self._loop.run(self._start(settings, concurrency, deaths))
 
     async def _start(self, settings: AppSettings, concurrency: int, deaths: Any) -> Answering:
+        # Only here: it imports torch, which the other processes of a batch do without.
+        from serve_app.check import open_checkpoint
+
         engine = Engine(open_checkpoint(settings.model), settings.engine)
         again = ray.get_runtime_context().was_current_actor_reconstructed
         return Answering(engine, concurrency, RemoteLedger(deaths) if again else None, _die)
