@@ -5,6 +5,7 @@ within a round, so that a noisy machine slows all alike:
 
     batch       emotion-llama batch with a Ray of its own; its start is told apart
     bare        one process: the same decode pool feeding the same Engine, 64 rows in flight
+    bare once   the same, which decodes each clip once for all its rows, as batch does
     http 1      a loop over POST /process_video, of the first rows
     http 32     32 clients, of more of them
 
@@ -26,21 +27,23 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import psutil
 from bench import fresh_clips, spread
 
 from serve_app.bundled import DEMO_CHECKPOINT
+from serve_app.check import open_checkpoint
 from serve_app.demo.clips import label_scenes
 from serve_app.demo.world import write_scenes
+from serve_app.engine import Engine
 from serve_app.errors import RequestError
-from serve_app.local import LocalPipeline
+from serve_app.media.pool import DecodePool
 from serve_app.serve_config import app_settings, load_serve_config
 from serve_app.server import running_server
 from serve_app.settings import AppSettings
-from serve_app.types import AnswerRequest, ClipSource, Sampling
+from serve_app.types import ClipSource, DecodeOptions, Sampling
 
 CONFIG = Path("configs/serve.yaml")
 SEED = 7_000_000
@@ -55,6 +58,7 @@ HTTP_ROWS = {1: 100, 32: 640}
 SAMPLE_S = 0.5
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 def make_rows(num_rows: int, clips: list[Path]) -> list[Row]:
@@ -95,30 +99,38 @@ def read_report(folder: Path) -> dict[str, Any]:
     return report
 
 
-async def rate(rows: list[Row], num_clients: int, ask: Callable[[Row], Awaitable[None]]) -> float:
-    """rows/s with so many at a time."""
-    waiting = iter(rows)
+async def rate(asked: list[T], num_clients: int, ask: Callable[[T], Awaitable[None]]) -> float:
+    """How many a second, with so many at a time."""
+    waiting = iter(asked)
 
     async def client() -> None:
-        for row in waiting:
-            await ask(row)
+        for each in waiting:
+            await ask(each)
 
     started = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(num_clients)))
-    return len(rows) / (time.perf_counter() - started)
+    return len(asked) / (time.perf_counter() - started)
 
 
 async def compare(url: str, settings: AppSettings, args: argparse.Namespace, folder: Path) -> None:
     originals = write_scenes(label_scenes(45, SEED), folder / "originals")
-    pipeline = LocalPipeline(settings.model, settings.media, settings.engine)
+    checkpoint = open_checkpoint(settings.model)
+    pool = DecodePool(settings.media, checkpoint.image_size)
+    engine = Engine(checkpoint, settings.engine)
     sampling = Sampling(**{**settings.sampling.model_dump(), "temperature": 0})
     rates: dict[str, list[float]] = {}
     starts: list[float] = []
 
     async def ask_bare(row: Row) -> None:
-        source = ClipSource(path=row["video"])
         with contextlib.suppress(RequestError):  # a bad clip
-            await pipeline.answer(AnswerRequest(source, row["question"], sampling=sampling))
+            clip = await pool.decode(ClipSource(path=row["video"]), DecodeOptions())
+            await engine.answer(clip, row["question"], sampling)
+
+    async def ask_once(some: list[Row]) -> None:
+        """Rows about one clip."""
+        with contextlib.suppress(RequestError):
+            clip = await pool.decode(ClipSource(path=some[0]["video"]), DecodeOptions())
+            await asyncio.gather(*(engine.answer(clip, row["question"], sampling) for row in some))
 
     async with httpx.AsyncClient(base_url=url, timeout=120) as http:
 
@@ -155,11 +167,12 @@ async def compare(url: str, settings: AppSettings, args: argparse.Namespace, fol
             for name, value in measured.items():
                 rates.setdefault(name, []).append(value)
             print({name: round(value, 1) for name, value in measured.items()}, flush=True)
-    await pipeline.close()
+    await asyncio.to_thread(pool.close)
+    engine.shutdown()
     print(f"\n{args.rounds} rounds of {args.rows} rows about {args.rows // ROWS_PER_CLIP} clips")
     for name, values in rates.items():
         against = [a / b for a, b in zip(rates["batch"], values, strict=True)]
-        print(f"  {name:8} {spread(values)} rows/s   batch is {spread(against)} times that")
+        print(f"  {name:9} {spread(values)} rows/s   batch is {spread(against)} times that")
     print(f"  batch starts for {spread(starts)} s before its first row")
 
 
