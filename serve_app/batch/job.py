@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from serve_app.batch.manifest import Manifest, Overview, open_manifest, survey
-from serve_app.batch.options import Job
+from serve_app.batch.options import Defaults, Job
 from serve_app.batch.output import SUFFIXES, write_output
 from serve_app.batch.parts import PART_S, PartWriter, merged_lines, remove_parts
 from serve_app.batch.progress import Progress
@@ -33,6 +33,7 @@ def run_job(job: Job) -> Summary:
     """
     manifest = open_manifest(job.input)
     _check_output(job, manifest)
+    _check_questions(job.defaults, manifest)
     place, name = _place(job.output)
     folder = Folder(f"{job.output}{FOLDER}")
     about = describe(job, manifest, overview := survey(manifest))
@@ -86,6 +87,19 @@ def _check_output(job: Job, manifest: Manifest) -> None:
         raise InvalidRequestError(f"--output {job.output} is the input")
     if not is_uri(job.output) and not Path(job.output).absolute().parent.is_dir():
         raise InvalidRequestError(f"--output {job.output}: its folder does not exist")
+
+
+def _check_questions(defaults: Defaults, manifest: Manifest) -> None:
+    """What every row of this kind of input would fail for."""
+    if manifest.kind == "clips" and not (defaults.question or defaults.task):
+        raise InvalidRequestError(
+            f"--input {manifest.path} is clips alone: give --question or --task"
+        )
+    if manifest.kind == "openai" and defaults != Defaults():
+        raise InvalidRequestError(
+            f"--input {manifest.path}: the lines of OpenAI's batch input say all about their requests; "
+            "--question, --task and the options of a request are for other inputs"
+        )
 
 
 def _place(output: str) -> tuple[Folder, str]:

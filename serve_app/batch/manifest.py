@@ -66,6 +66,7 @@ class Manifest:
                 line.place,
                 fields,
                 line.problem and f"{line.place}: {line.problem}",
+                self.kind == "openai",
             )
 
     def _lines(self) -> Iterator[Line]:

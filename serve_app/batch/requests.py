@@ -42,7 +42,7 @@ def read_row(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
     if row.problem:
         raise InvalidRequestError(row.problem)
     try:
-        if "body" in row.fields or "url" in row.fields:
+        if row.is_openai:
             return _openai(row, settings)
         return _plain(row, defaults, settings)
     except InvalidRequestError as error:

@@ -19,6 +19,7 @@ class Row:
     place: str  # where to find it, such as "line 17"
     fields: Mapping[str, Any]
     problem: str = ""  # why there are no fields: such a row is answered with this error
+    is_openai: bool = False  # a line of OpenAI's batch input
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def _put(window: _Window, row: Row, defaults: Defaults, settings: AppSettings) -
     try:
         asked = read_row(row, defaults, settings)
     except RequestError as error:
-        window.refused.append(error_record(row.number, row.id, error, "body" in row.fields))
+        window.refused.append(error_record(row.number, row.id, error, row.is_openai))
         return
     same_clip = window.groups.setdefault(_key(asked), [])
     if not same_clip:

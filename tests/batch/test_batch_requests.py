@@ -20,7 +20,8 @@ NONE = Defaults()
 
 
 def ask(fields: dict[str, Any], defaults: Defaults = NONE) -> Asked:
-    return read_row(Row(0, "a", "line 2", fields), defaults, SETTINGS)
+    is_openai = "url" in fields
+    return read_row(Row(0, "a", "line 2", fields, is_openai=is_openai), defaults, SETTINGS)
 
 
 def test_a_question_is_asked_as_process_video_asks_it() -> None:

@@ -184,6 +184,18 @@ def test_another_manifest_or_model_is_refused(
         run_job(replace(job, resume=True))
 
 
+def test_clips_alone_need_a_question(job: Job, stages: Stages, tmp_path: Path) -> None:
+    (tmp_path / "1.mp4").touch()
+    with pytest.raises(InvalidRequestError, match="is clips alone: give --question or --task"):
+        run_job(replace(job, input=str(tmp_path), defaults=Defaults()))
+
+
+def test_openai_lines_take_no_options_of_the_command(job: Job, stages: Stages) -> None:
+    Path(job.input).write_text('{"custom_id": "a", "url": "/v1/chat/completions", "body": {}}\n')
+    with pytest.raises(InvalidRequestError, match="say all about their requests"):
+        run_job(job)
+
+
 def test_an_output_that_something_else_wrote_is_not_resumed(job: Job, stages: Stages) -> None:
     Path(job.output).write_text("mine")
     with pytest.raises(InvalidRequestError, match=r"has no .*job\.json beside it"):

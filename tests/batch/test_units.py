@@ -81,12 +81,8 @@ def test_clips_in_the_manifest_itself_bound_the_window_by_their_bytes() -> None:
         for number in range(6):
             content[1]["video_url"] = {"url": f"data:video/mp4;base64,{number:04d}{data}"}
             body = {"model": "emotion-llama", "messages": [{"role": "user", "content": content}]}
-            yield Row(
-                number,
-                "x",
-                "",
-                {"url": "/v1/chat/completions", "body": json.loads(json.dumps(body))},
-            )
+            fields = {"url": "/v1/chat/completions", "body": json.loads(json.dumps(body))}
+            yield Row(number, "x", "", fields, is_openai=True)
 
     assert [len(unit.groups) for unit in make_units(lines(), Defaults(), SETTINGS)] == [3, 3]
 
@@ -96,7 +92,9 @@ def test_the_same_clip_in_two_lines_is_one_group() -> None:
     content = [{"type": "text", "text": "What?"}, {"type": "video_url", "video_url": url}]
     body = {"model": "emotion-llama", "messages": [{"role": "user", "content": content}]}
     fields = {"url": "/v1/chat/completions", "body": body}
-    (unit,) = units_of(iter([Row(0, "a", "", fields), Row(1, "b", "", fields)]))
+    (unit,) = units_of(
+        iter([Row(0, "a", "", fields, is_openai=True), Row(1, "b", "", fields, is_openai=True)])
+    )
     assert [len(group.asks) for group in unit.groups] == [2]
     assert all(ask.request.source.data is None for ask in unit.groups[0].asks), "it travels once"
 
@@ -121,3 +119,12 @@ def test_the_same_rows_give_the_same_units() -> None:
         for _ in range(2)
     )
     assert first == second
+
+
+def test_an_openai_line_that_cannot_be_asked_comes_back_in_openais_form() -> None:
+    torn = Row(0, "0", "line 1", {}, "line 1: not a line of JSON", is_openai=True)
+    (unit,) = units_of(iter([torn]))
+    line = json.loads(unit.refused[0].line)
+    assert line["custom_id"] == "0"
+    assert line["response"]["status_code"] == 400
+    assert line["response"]["body"]["error"]["code"] == "invalid_request"
