@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +47,7 @@ from serve_app.types import ClipSource, DecodeOptions, Sampling
 
 CONFIG = Path("configs/serve.yaml")
 SEED = 7_000_000
+NUM_ORIGINALS = 45
 ROWS_PER_CLIP = 10
 BAD_EVERY = 20  # clips: 5 % of the rows
 QUESTIONS = (
@@ -71,10 +72,16 @@ def make_rows(num_rows: int, clips: list[Path]) -> list[Row]:
     return rows
 
 
-def make_clips(folder: Path, originals: list[Path], num_clips: int) -> list[Path]:
-    """New ones; of each twenty, one is not there or cut off."""
-    folder.mkdir()
-    clips = list(itertools.islice(fresh_clips(folder, originals), num_clips))
+def endless_clips(folder: Path) -> Iterator[Path]:
+    """No two of them alike."""
+    originals = write_scenes(label_scenes(NUM_ORIGINALS, SEED), folder / "originals")
+    (folder / "clips").mkdir()
+    return fresh_clips(folder / "clips", originals)
+
+
+def take(endless: Iterator[Path], num_clips: int) -> list[Path]:
+    """Of each twenty, one is not there or cut off."""
+    clips = list(itertools.islice(endless, num_clips))
     for nth, clip in enumerate(clips[::BAD_EVERY]):
         if nth % 2:
             clip.unlink()
@@ -113,7 +120,7 @@ async def rate(asked: list[T], num_clients: int, ask: Callable[[T], Awaitable[No
 
 
 async def compare(url: str, settings: AppSettings, args: argparse.Namespace, folder: Path) -> None:
-    originals = write_scenes(label_scenes(45, SEED), folder / "originals")
+    endless, num_clips = endless_clips(folder), args.rows // ROWS_PER_CLIP
     checkpoint = open_checkpoint(settings.model)
     pool = DecodePool(settings.media, checkpoint.image_size)
     engine = Engine(checkpoint, settings.engine)
@@ -139,11 +146,8 @@ async def compare(url: str, settings: AppSettings, args: argparse.Namespace, fol
             await http.post("/process_video", json=body)
 
         for number in range(args.rounds + 1):
-            clips = make_clips(folder / f"clips-{number}", originals, args.rows // ROWS_PER_CLIP)
-            rows = make_rows(args.rows, clips)
-            # The same clips as files of other content, or the caches of the server would know them.
-            other = make_clips(folder / f"more-{number}", originals[::-1], len(clips))
-            http_rows = make_rows(args.rows, other)
+            rows = make_rows(args.rows, take(endless, num_clips))
+            http_rows = make_rows(args.rows, take(endless, num_clips))
             if number == 0:  # warms up what stays up
                 await rate(rows[: HTTP_ROWS[32]], IN_FLIGHT, ask_bare)
                 await rate(http_rows[: HTTP_ROWS[32]], 32, ask_http)
@@ -159,6 +163,11 @@ async def compare(url: str, settings: AppSettings, args: argparse.Namespace, fol
                 "batch": report["rows_per_s"],
                 "bare": await rate(rows, IN_FLIGHT, ask_bare),
             }
+            others = make_rows(args.rows, take(endless, num_clips))
+            starting = range(0, len(others), ROWS_PER_CLIP)
+            groups = [others[start : start + ROWS_PER_CLIP] for start in starting]
+            at_once = -(-IN_FLIGHT // ROWS_PER_CLIP)
+            measured["bare once"] = ROWS_PER_CLIP * await rate(groups, at_once, ask_once)
             offset = 0
             for num_clients, num_rows in HTTP_ROWS.items():
                 some = http_rows[offset : offset + num_rows]
@@ -169,18 +178,17 @@ async def compare(url: str, settings: AppSettings, args: argparse.Namespace, fol
             print({name: round(value, 1) for name, value in measured.items()}, flush=True)
     await asyncio.to_thread(pool.close)
     engine.shutdown()
-    print(f"\n{args.rounds} rounds of {args.rows} rows about {args.rows // ROWS_PER_CLIP} clips")
+    print(f"\n{args.rounds} rounds of {args.rows} rows about {num_clips} clips")
     for name, values in rates.items():
         against = [a / b for a, b in zip(rates["batch"], values, strict=True)]
-        print(f"  {name:9} {spread(values)} rows/s   batch is {spread(against)} times that")
+        ratio = "" if name == "batch" else f"   batch is {spread(against)} times that"
+        print(f"  {name:9} {spread(values)} rows/s{ratio}")
     print(f"  batch starts for {spread(starts)} s before its first row")
 
 
 def memory(num_rows: int, folder: Path) -> float:
     """Peak in MiB of the whole process tree."""
-    originals = write_scenes(label_scenes(45, SEED), folder / "originals")
-    clips = make_clips(folder / f"clips-{num_rows}", originals, 200)
-    rows = make_rows(num_rows, clips)
+    rows = make_rows(num_rows, take(endless_clips(folder), 200))
     peak, by_name = 0.0, {}
     log = folder / "batch.log"
     with log.open("w") as file:

@@ -11,6 +11,9 @@ from serve_app.errors import BatchFailedError
 from serve_app.ray_start import prepare_environment, start_ray
 
 NAMESPACE = "emotion-llama-batch"
+ROWS_PER_SEQUENCE = (
+    1.5  # rows inside an engine per row it batches, so that one always waits to start
+)
 ENGINE_CPUS, DECODER_CPUS = 1.0, 0.5  # as in configs/serve.yaml: on few cores, they share them
 
 
@@ -47,7 +50,7 @@ def _actors(job: Job) -> Actors:
         num_engines=num_engines,
         engine_cpus=ENGINE_CPUS,
         engine_gpus=gpus_each,
-        concurrency=job.concurrency or engine.max_num_seqs,
+        concurrency=job.concurrency or round(ROWS_PER_SEQUENCE * engine.max_num_seqs),
     )
 
 

@@ -28,7 +28,7 @@ class Job:
     defaults: Defaults = Defaults()
     resume: bool = False
     max_error_rate: float = 1.0
-    concurrency: int | None = None  # rows in one engine at a time; None: what the engine can batch
+    concurrency: int | None = None  # rows in one engine at a time; None: by what it can batch
     num_engines: int | None = None  # None: one for each GPU of the cluster, or one
     num_decoders: int | None = None  # None: as many as engines
     address: str | None = None  # of a running Ray cluster

@@ -15,7 +15,7 @@ from serve_app.types import ClipSource, DecodeOptions
 WINDOW_ROWS = 4096  # rows about one clip are put together when they are no farther apart
 WINDOW_BYTES = 64 * MIB  # of clips that are in the manifest itself
 GROUP_ROWS = 64  # a clip with more rows is decoded again: the grain of progress is finer
-UNIT_ROWS = 16
+UNIT_ROWS = 32
 
 Key = tuple[str, DecodeOptions, str | None]
 

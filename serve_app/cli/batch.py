@@ -51,7 +51,9 @@ def add_parser(commands: Any) -> None:
     where.add_argument(
         "--address", help="a running Ray cluster; default: RAY_ADDRESS, or start one"
     )
-    where.add_argument("--concurrency", type=int, help="rows in one engine; default: max_num_seqs")
+    where.add_argument(
+        "--concurrency", type=int, help="rows in one engine; default: 1.5 x max_num_seqs"
+    )
     where.add_argument("--num-engines", type=int, help="default: one for each GPU, or one")
     where.add_argument(
         "--num-decoders", type=int, help="decode actors; default: as many as engines"

@@ -47,10 +47,9 @@ def test_units_are_small_and_hold_every_row_once() -> None:
     units = units_of(rows([f"/{number % 50}" for number in range(1000)]))
     assert sorted(numbers(units)) == list(range(1000))
     # 20 rows about each clip: a unit ends with the group that makes it full.
-    assert {sum(len(group.asks) for group in unit.groups) for unit in units} == {20}
-    assert {len(unit.groups) for unit in units_of(rows([f"/{n}" for n in range(320)]))} == {
-        UNIT_ROWS
-    }
+    assert {sum(len(group.asks) for group in unit.groups) for unit in units} == {40}
+    alone = units_of(rows([f"/{number}" for number in range(10 * UNIT_ROWS)]))
+    assert {len(unit.groups) for unit in alone} == {UNIT_ROWS}
 
 
 def test_a_clip_with_very_many_rows_is_more_than_one_group() -> None:
