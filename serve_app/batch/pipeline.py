@@ -36,8 +36,8 @@ class Actors:
 
     @property
     def engine_units(self) -> int:
-        """That an engine actor works at: twice the rows it may have, so that some wait when a unit ends."""
-        return 2 * -(-self.concurrency // UNIT_ROWS)
+        """That an engine actor works at: one more than hold its rows, for when a unit nears its end."""
+        return -(-self.concurrency // UNIT_ROWS) + 1
 
     @property
     def max_units(self) -> int:
