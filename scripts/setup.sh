@@ -50,7 +50,7 @@ else
 fi
 
 step "3/4 the package and what it needs ($EXTRA; some minutes on a first run)"
-quietly "${PIP[@]}" -e ".[$EXTRA,evaluate,dev]" || fail "pip could not install the package: $(tail -n 1 "$LOG") (details: $LOG)"
+quietly "${PIP[@]}" -e ".[$EXTRA,batch,evaluate,dev]" || fail "pip could not install the package: $(tail -n 1 "$LOG") (details: $LOG)"
 
 step "4/4 checks"
 # Their CUDA builds break every import of vLLM on a machine without CUDA. Nothing of ours imports them.

@@ -39,6 +39,9 @@ def _prepare_cpu_environment(settings: EngineSettings) -> None:
     # log-probabilities are first asked for.
     if settings.enforce_eager is not False:
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+    # oneDNN keeps what it compiled for the last 1024 shapes; every clip has its own, and the engine would
+    # grow for thousands of clips (docs/decisions/batch.md).
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     if settings.tensor_parallel_size == 1:
         # Allows the "uni" executor, which saves a third process. AsyncLLM still gets its own EngineCore.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

@@ -27,6 +27,7 @@
     ├── NotReadyError               503 not_ready           still starting
     ├── ReplicaLostError            503 replica_lost        it died with the request and is being replaced
     ├── DeadlineExceededError       504 deadline_exceeded
+    ├── BatchFailedError            500 batch_failed        `emotion-llama batch` cannot go on
     └── EngineError                 500 engine_error
         └── EngineDeadError         503 engine_dead         the replica is being replaced
 
@@ -201,6 +202,12 @@ class DeadlineExceededError(ServeAppError):
     """The request's deadline passed before its answer was complete."""
 
     status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
+
+
+class BatchFailedError(ServeAppError):
+    """A batch cannot go on; what it has done is kept. Never raised by a request."""
+
+    status, code, title = 500, "batch_failed", "Batch failed"
 
 
 class EngineError(ServeAppError):

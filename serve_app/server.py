@@ -23,12 +23,11 @@ from serve_app.checkpoint import (
 from serve_app.errors import ConfigurationError, NotReadyError
 from serve_app.exposure import check_exposure
 from serve_app.forwarder import forwarding
+from serve_app.ray_start import prepare_environment, start_ray
 from serve_app.serve_config import app_settings
 from serve_app.settings import LimitSettings
 
 READY_TIMEOUT_S = 600.0
-LOCAL_OBJECT_STORE_BYTES = 1 << 30  # a clip is 0.6 MB plus 32 kB per second
-MIN_LOCAL_CPUS = 2  # what configs/serve.yaml asks for, also on a machine with one core
 
 
 @contextmanager
@@ -57,7 +56,7 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
     import ray
     from ray import serve
 
-    _init_ray(address, settings.metrics_port)
+    start_ray(address, "serve", settings.metrics_port)
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         deploy(config)
@@ -78,10 +77,10 @@ def wait_for_signal() -> None:
 
 
 def _prepare_environment(limits: LimitSettings) -> None:
-    """Variables that Ray's processes read when they start; what the operator set wins."""
+    """Variables that Serve's processes read when they start; what the operator set wins."""
+    prepare_environment()
     os.environ.setdefault(proxy.ENVIRONMENT, proxy.CALLBACK)
     os.environ[proxy.MAX_BODY_BYTES] = str(limits.max_body_bytes)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # uvicorn's: whose X-Forwarded-For counts. By default that of loopback, where anybody may be who asks
     # here, or through the second port.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
@@ -110,24 +109,6 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-
-
-def _init_ray(address: str | None, metrics_port: int | None) -> None:
-    import ray
-
-    if address is not None:
-        ray.init(address=address, namespace="serve", log_to_driver=False)
-        return
-    ray.init(
-        address="local",
-        namespace="serve",
-        num_cpus=max(MIN_LOCAL_CPUS, len(os.sched_getaffinity(0))),
-        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        _metrics_export_port=metrics_port,
-        log_to_driver=False,
-        logging_level="error",
-    )
 
 
 def deploy(config: Any) -> None:

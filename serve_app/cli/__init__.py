@@ -6,13 +6,13 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from serve_app.cli import ask, check, convert, doctor, evaluate, key, preprocess, serve
+from serve_app.cli import ask, batch, check, convert, doctor, evaluate, key, preprocess, serve
 from serve_app.errors import RequestError, ServeAppError
 
 EXIT_SERVER_FAULT = 1
 EXIT_CALLER_FAULT = 2  # also argparse's
 
-COMMANDS = (serve, ask, convert, check, preprocess, evaluate, key, doctor)
+COMMANDS = (serve, ask, batch, convert, check, preprocess, evaluate, key, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

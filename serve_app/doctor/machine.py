@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serve_app.doctor.finding import Finding, ok, problem, warning
 from serve_app.doctor.software import ENGINES
-from serve_app.server import LOCAL_OBJECT_STORE_BYTES, MIN_LOCAL_CPUS
+from serve_app.ray_start import LOCAL_OBJECT_STORE_BYTES, MIN_LOCAL_CPUS
 from serve_app.settings import MIB
 from serve_app.versions import installed_version
 

@@ -13,8 +13,8 @@ from serve_app.deployments.generator import Generator
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.preprocessor import Preprocessor
 from serve_app.errors import ConfigurationError
+from serve_app.ray_start import MIN_LOCAL_CPUS
 from serve_app.serve_config import app_settings, load_serve_config
-from serve_app.server import MIN_LOCAL_CPUS
 from serve_app.settings import EngineLoadSettings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

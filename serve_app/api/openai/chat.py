@@ -24,6 +24,7 @@ from serve_app.api.service import AnswerService
 from serve_app.errors import InvalidRequestError, ModelNotFoundError, ServeAppError
 from serve_app.settings import AppSettings
 from serve_app.types import (
+    Answer,
     AnswerDelta,
     AnswerRequest,
     DecodeOptions,
@@ -52,17 +53,13 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         response: Response,
     ) -> dict[str, Any] | Response:
         """OpenAI's chat: one clip, user and assistant in turn, the user last. With `stream`, as events."""
-        if body.model != settings.model_name:
-            raise ModelNotFoundError(
-                f"model {body.model!r}; this server has {settings.model_name!r}"
-            )
         asked = answer_request(body, settings)
-        head = _head(body)
         if not body.stream:
             answer = await service.answer(asked)
             note(answer)
             add_cache_header(response, answer.cache)
-            return _completion(head, answer.text, answer.finish_reason, answer.usage, answer.scores)
+            return completion(body.model, answer)
+        head = _head(body.model)
         deltas = _deltas(service, asked)
         # The first one decides: an error before it still has a status.
         first = await anext(deltas)
@@ -92,7 +89,9 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
 
 
 def answer_request(body: ChatRequest, settings: AppSettings) -> AnswerRequest:
-    """Raises InvalidRequestError: the messages, or two fields that contradict each other."""
+    """Raises ModelNotFoundError; InvalidRequestError: the messages, or two fields that contradict."""
+    if body.model != settings.model_name:
+        raise ModelNotFoundError(f"model {body.model!r}; this server has {settings.model_name!r}")
     conversation = read_conversation(body.messages)
     history = "".join(turn.question + turn.answer for turn in conversation.history)
     check_question(conversation.question + history, settings.limits)
@@ -127,6 +126,18 @@ def answer_request(body: ChatRequest, settings: AppSettings) -> AnswerRequest:
         conversation.history,
         current_traceparent(),
     )
+
+
+def completion(model: str, answer: Answer) -> dict[str, Any]:
+    """OpenAI's object for a whole answer; `model` as the client named it."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": answer.text, "refusal": None},
+        "logprobs": _logprobs(answer.scores),
+        "finish_reason": answer.finish_reason,
+    }
+    usage = _usage(answer.usage)
+    return {**_head(model), "object": "chat.completion", "choices": [choice], "usage": usage}
 
 
 def _stop(body: ChatRequest) -> tuple[str, ...]:
@@ -210,28 +221,12 @@ def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
-def _head(body: ChatRequest) -> dict[str, Any]:
+def _head(model: str) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{current_request_id()}",
         "created": int(time.time()),
-        "model": body.model,
+        "model": model,
     }
-
-
-def _completion(
-    head: dict[str, Any],
-    text: str,
-    finish_reason: str,
-    usage: Usage,
-    scores: tuple[TokenScore, ...],
-) -> dict[str, Any]:
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text, "refusal": None},
-        "logprobs": _logprobs(scores),
-        "finish_reason": finish_reason,
-    }
-    return {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(usage)}
 
 
 def _choice(

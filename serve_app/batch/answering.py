@@ -1,0 +1,122 @@
+"""The engine stage: a unit's rows through the engine, with those of other units. Knows no Ray."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+from serve_app.batch.meters import EngineMeter
+from serve_app.batch.records import answer_record, error_record, score_record
+from serve_app.batch.rows import Ask, DecodedUnit, Record
+from serve_app.engine import Engine
+from serve_app.errors import EngineDeadError, ServeAppError
+from serve_app.types import AnswerRequest, Clip
+
+logger = logging.getLogger(__name__)
+
+MAX_DEATHS = 3  # of engines with a row inside, the last two with none of its suspects beside it
+
+
+class Ledger(Protocol):
+    """What deaths.py keeps, asked from afar."""
+
+    async def deaths(self, numbers: Sequence[int]) -> list[int]: ...
+    async def enter(self, numbers: Sequence[int]) -> None: ...
+    async def leave(self, numbers: Sequence[int]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredUnit:
+    """All rows of a unit."""
+
+    records: tuple[Record, ...]
+    meters: dict[str, tuple[float, float]]
+
+
+class Answering:
+    """Keeps up to `concurrency` rows in the engine, of whatever units it is given at once.
+
+    When the engine is gone, `die` ends this process: whoever started it starts it again, with the same units.
+    Only then is the ledger asked: rows that were inside when an engine died go in one at a time, and one that
+    has seen `MAX_DEATHS` of them gets an error.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        concurrency: int,
+        ledger: Ledger | None,
+        die: Callable[[], NoReturn],
+    ) -> None:
+        """`ledger` is None where no engine has died before this one."""
+        self._engine, self._ledger, self._die = engine, ledger, die
+        self._turns = asyncio.Semaphore(concurrency)
+        self._one_suspect = asyncio.Lock()
+        self._meter = EngineMeter()
+
+    async def answer(self, unit: DecodedUnit) -> AnsweredUnit:
+        pairs = [(clip, ask) for clip, asks in unit.clips for ask in asks]
+        if self._ledger is None:
+            records = await asyncio.gather(*(self._answer(*pair) for pair in pairs))
+        else:
+            records = await self._answer_with_care(pairs, self._ledger)
+        meters = {**unit.meters, **self._meter.read()}
+        return AnsweredUnit((*unit.done, *records), meters)
+
+    async def _answer_with_care(
+        self, pairs: Sequence[tuple[Clip, Ask]], ledger: Ledger
+    ) -> list[Record]:
+        deaths = await ledger.deaths([ask.number for _, ask in pairs])
+        free = [pair for pair, num_deaths in zip(pairs, deaths, strict=True) if not num_deaths]
+        numbers = [ask.number for _, ask in free]
+        await ledger.enter(numbers)
+        records = await asyncio.gather(*(self._answer(*pair) for pair in free))
+        await ledger.leave(numbers)
+        suspects = zip(pairs, deaths, strict=True)
+        return records + [
+            await self._answer_suspect(clip, ask, num_deaths, ledger)
+            for (clip, ask), num_deaths in suspects
+            if num_deaths
+        ]
+
+    async def _answer_suspect(
+        self, clip: Clip, ask: Ask, num_deaths: int, ledger: Ledger
+    ) -> Record:
+        if num_deaths >= MAX_DEATHS:
+            error = EngineDeadError(f"{num_deaths} engines died over this row")
+            return error_record(ask.number, ask.id, error, ask.chat_model is not None)
+        async with self._one_suspect:
+            await ledger.enter([ask.number])
+            record = await self._answer(clip, ask)
+            await ledger.leave([ask.number])
+        return record
+
+    async def _answer(self, clip: Clip, ask: Ask) -> Record:
+        async with self._turns:
+            self._meter.enter()
+            try:
+                return await self._ask(clip, ask)
+            except EngineDeadError as error:
+                logger.error("the engine is gone: %s", error.message)
+                self._die()
+            except ServeAppError as error:
+                return error_record(ask.number, ask.id, error, ask.chat_model is not None)
+            except Exception as error:  # whatever one row does, the others get their answers
+                logger.exception("unexpected error about row %s", ask.id)
+                unexpected = ServeAppError(f"unexpected error: {error!r}")
+                return error_record(ask.number, ask.id, unexpected, ask.chat_model is not None)
+            finally:
+                self._meter.leave()
+
+    async def _ask(self, clip: Clip, ask: Ask) -> Record:
+        asked = ask.request
+        if isinstance(asked, AnswerRequest):
+            answer = await self._engine.answer(
+                clip, asked.question, asked.sampling, asked.request_id, asked.prompt, asked.history
+            )
+            return answer_record(ask, answer)
+        scores = await self._engine.score(
+            clip, asked.question, asked.labels, asked.request_id, asked.prompt
+        )
+        return score_record(ask, scores)

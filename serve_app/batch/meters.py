@@ -1,0 +1,83 @@
+"""How busy the machines are, as pairs of busy and elapsed seconds that only grow."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from serve_app.batch.rows import Meters
+
+GPU_PAUSE_S = 0.5
+IDLE_FIELDS = (3, 4)  # of /proc/stat's first line: idle, iowait
+
+
+def cpu_meter() -> dict[str, tuple[float, float]]:
+    """Of all cores of this machine together."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    idle = sum(ticks[field] for field in IDLE_FIELDS)
+    per_s = os.sysconf("SC_CLK_TCK")
+    return {f"cpu {os.uname().nodename}": ((sum(ticks) - idle) / per_s, sum(ticks) / per_s)}
+
+
+class EngineMeter:
+    """How long at least one row was inside the engine; and the GPU's own figure where there is one."""
+
+    def __init__(self) -> None:
+        self._started = self._since = time.monotonic()
+        self._num_inside = 0
+        self._busy_s = 0.0
+        self._gpu = _start_gpu_meter()
+
+    def enter(self) -> None:
+        self._advance()
+        self._num_inside += 1
+
+    def leave(self) -> None:
+        self._advance()
+        self._num_inside -= 1
+
+    def read(self) -> Meters:
+        self._advance()
+        here = f"{os.uname().nodename} {os.getpid()}"
+        meters = {f"engine {here}": (self._busy_s, self._since - self._started)}
+        return meters | ({f"gpu {here}": self._gpu.read()} if self._gpu else {}) | cpu_meter()
+
+    def _advance(self) -> None:
+        now = time.monotonic()
+        self._busy_s += (now - self._since) * (self._num_inside > 0)
+        self._since = now
+
+
+class _GpuMeter:
+    """Adds up the share of time in which the GPU ran a kernel, by the driver's own gauge."""
+
+    def __init__(self, nvml: object, handle: object) -> None:
+        self._nvml, self._handle = nvml, handle
+        self._started = time.monotonic()
+        self._busy_s = 0.0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def read(self) -> tuple[float, float]:
+        return self._busy_s, time.monotonic() - self._started
+
+    def _watch(self) -> None:
+        last = time.monotonic()
+        while True:
+            time.sleep(GPU_PAUSE_S)
+            now = time.monotonic()
+            share = self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu / 100  # type: ignore[attr-defined]
+            self._busy_s += share * (now - last)
+            last = now
+
+
+def _start_gpu_meter() -> _GpuMeter | None:
+    """Of the first GPU that this process may use; None where there is none."""
+    try:
+        from vllm.third_party import pynvml
+
+        pynvml.nvmlInit()
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible or 0))
+    except Exception:
+        return None  # no driver, or a GPU that is named another way: there is just no figure
+    return _GpuMeter(pynvml, handle)

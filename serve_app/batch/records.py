@@ -1,0 +1,76 @@
+"""Records: what the output says about a row, and how it is written for each kind of input."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from serve_app.api.emotions import emotions_body
+from serve_app.api.errors import openai_error
+from serve_app.api.openai.chat import completion
+from serve_app.batch.rows import Ask, Record
+from serve_app.errors import InvalidRequestError, ServeAppError
+from serve_app.types import Answer, LabelScores
+
+EMPTY: dict[str, Any] = {
+    "text": None,
+    "finish_reason": None,
+    "label": None,
+    "probabilities": None,
+    "label_mass": None,
+    "voice": None,
+    "usage": None,
+    "error": None,
+    "timings_ms": None,
+    "provenance": None,
+}
+"""Of a plain record, after its `id`: every line has every field."""
+
+
+def answer_record(ask: Ask, answer: Answer) -> Record:
+    about = _about(answer)
+    if ask.chat_model is not None:
+        body = completion(ask.chat_model, answer)
+        response = _response(ask.number, ask.request.request_id, 200, body)
+        return _record(ask, response | {"error": None} | about, answer)
+    fields = {"text": answer.text, "finish_reason": answer.finish_reason, **about}
+    fields |= {"voice": asdict(answer.voice) if answer.voice else None}
+    return _record(ask, {**EMPTY, **fields, "usage": asdict(answer.usage)}, answer)
+
+
+def score_record(ask: Ask, scores: LabelScores) -> Record:
+    body = emotions_body(scores)
+    fields = {name: body.get(name) for name in EMPTY if name in body}
+    return _record(ask, {**EMPTY, **fields, "label": body["emotion"]}, scores)
+
+
+def error_record(number: int, name: str, error: ServeAppError, is_openai: bool) -> Record:
+    fields: dict[str, Any] = {"error": {"code": error.code, "message": error.message}}
+    if is_openai:
+        # Over HTTP, OpenAI's routes call a wrong field 400.
+        status = 400 if isinstance(error, InvalidRequestError) else error.status
+        fields |= _response(number, f"row-{number}", status, openai_error(error))
+        fields = {"custom_id": name, **fields}
+    else:
+        fields = {"id": name, **EMPTY, **fields}
+    return Record(number, _line(fields), error.code)
+
+
+def _record(ask: Ask, fields: Mapping[str, Any], result: Answer | LabelScores) -> Record:
+    name = "id" if ask.chat_model is None else "custom_id"
+    line = _line({name: ask.id, **fields})
+    return Record(ask.number, line, num_output_tokens=result.usage.completion_tokens)
+
+
+def _response(number: int, request_id: str, status: int, body: Mapping[str, Any]) -> dict[str, Any]:
+    """As OpenAI's batch output has it."""
+    response = {"status_code": status, "request_id": request_id, "body": body}
+    return {"id": f"batch_req_{number}", "response": response}
+
+
+def _about(answer: Answer) -> dict[str, Any]:
+    return {"timings_ms": dict(answer.timings_ms), "provenance": dict(answer.provenance)}
+
+
+def _line(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, ensure_ascii=False).encode(errors="replace")

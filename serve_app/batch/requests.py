@@ -1,0 +1,133 @@
+"""Rows into requests, through the bodies of the HTTP routes: the same checks, defaults and answers."""
+
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from serve_app.api.clip_question import check_question
+from serve_app.api.emotions import EmotionsRequest
+from serve_app.api.errors import describe_problems
+from serve_app.api.legacy import ProcessVideoRequest
+from serve_app.api.openai.chat import answer_request
+from serve_app.api.openai.schema import ChatRequest
+from serve_app.batch.options import Defaults
+from serve_app.batch.rows import Ask, Row
+from serve_app.batch.storage import is_uri
+from serve_app.emotions import REASON_QUESTIONS, with_sentence
+from serve_app.errors import InvalidRequestError
+from serve_app.settings import AppSettings
+from serve_app.types import AnswerRequest, ClipSource, ScoreRequest
+
+CHAT_URL = "/v1/chat/completions"
+TASKS = ("emotion", "reason")
+OF_SCORES = frozenset({"frame", "voice", "parity", "layout", "tokenization", "audio_mode"})
+REASON = f"[reason] {REASON_QUESTIONS[2]}"  # POST /v1/emotions' explanation, greedy as there
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A row as a request, with what its clip is decoded with."""
+
+    ask: Ask
+    source: ClipSource
+    features: str | None
+
+
+def read_row(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
+    """Raises a RequestError: the row cannot be asked; the message names its place."""
+    if row.problem:
+        raise InvalidRequestError(row.problem)
+    try:
+        if row.is_openai:
+            return _openai(row, settings)
+        return _plain(row, defaults, settings)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{row.place}: {error.message}") from error
+
+
+def _openai(row: Row, settings: AppSettings) -> Asked:
+    url, method = row.fields.get("url"), row.fields.get("method", "POST")
+    if url != CHAT_URL or method != "POST":
+        raise InvalidRequestError(f"{method} {url} is not for batches; POST {CHAT_URL} is")
+    body = _validated(ChatRequest, row.fields.get("body"))
+    if body.stream:
+        raise InvalidRequestError("stream is true; a batch has nothing to stream to")
+    request = answer_request(body, settings)
+    return Asked(Ask(row.number, row.id, request, body.model), request.source, None)
+
+
+def _plain(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
+    video = row.fields.get("video")
+    if not isinstance(video, str) or not video:
+        raise InvalidRequestError("video is missing, or is no text")
+    body: dict[str, Any] = dict(defaults.options)
+    if "frame" in row.fields:
+        body["frame"] = row.fields["frame"]
+    # A URI is none of the routes' paths: the decode stage fetches it.
+    body["video_path"] = "/" if is_uri(video) else video
+    request = _request(row, body, defaults, settings)
+    source = ClipSource(path=video) if is_uri(video) else request.source
+    features = row.fields.get("features") or _beside(video, defaults.features)
+    if features is not None and not isinstance(features, str):
+        raise InvalidRequestError("features is no path of an npz file")
+    return Asked(Ask(row.number, row.id, request), source, features)
+
+
+def _request(
+    row: Row, body: dict[str, Any], defaults: Defaults, settings: AppSettings
+) -> AnswerRequest | ScoreRequest:
+    fields = row.fields
+    question, task = fields.get("question"), fields.get("task")
+    if question is None and task is None:
+        question, task = defaults.question, defaults.task
+    transcript = fields.get("transcript")
+    for text in (question, transcript):
+        if text is not None and not isinstance(text, str):
+            raise InvalidRequestError(f"{text!r} is no text")
+        check_question(text or "", settings.limits)
+    if task == "emotion":
+        body = {
+            name: value for name, value in body.items() if name in OF_SCORES or name == "video_path"
+        }
+        body |= {"question": question or "", "transcript": transcript}
+        labels = _labels(fields.get("labels", defaults.labels))
+        body |= {} if labels is None else {"labels": labels}
+        return _validated(EmotionsRequest, body).score_request(settings)
+    if "labels" in fields:
+        raise InvalidRequestError("labels are for task emotion")
+    if task == "reason":
+        if question is not None:
+            raise InvalidRequestError("question and task reason: one of the two")
+        body, question = {"temperature": 0, **body}, REASON
+    elif task is not None:
+        raise InvalidRequestError(f"task is {task!r}; one of {', '.join(TASKS)}")
+    if not question:
+        raise InvalidRequestError("neither the row nor the command has a question or a task")
+    body["question"] = with_sentence(transcript, question)
+    return _validated(ProcessVideoRequest, body).answer_request(settings)
+
+
+def _labels(value: Any) -> list[str] | None:
+    """A list, or text with commas."""
+    if isinstance(value, str):
+        return [label.strip() for label in value.split(",")]
+    return None if value is None else list(value)
+
+
+def _beside(video: str, folder: str | None) -> str | None:
+    return None if folder is None else f"{folder}/{PurePosixPath(video).stem}.npz"
+
+
+def _validated(model: type[Body], body: Any) -> Body:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise InvalidRequestError(describe_problems(error.errors())) from error
+
+
+def without_source(ask: Ask, source: ClipSource) -> Ask:
+    return replace(ask, request=replace(ask.request, source=source))

@@ -1,0 +1,90 @@
+"""The stages as Ray Data calls them: a unit of work goes in pickled, and comes out so."""
+
+import logging
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import ray
+
+from serve_app.batch.answering import AnsweredUnit, Answering
+from serve_app.batch.decoding import Decoding
+from serve_app.batch.loop import BackgroundLoop
+from serve_app.batch.rows import DecodedUnit, Unit
+from serve_app.checkpoint import read_image_size
+from serve_app.engine import Engine
+from serve_app.settings import AppSettings
+
+logger = logging.getLogger(__name__)
+
+UNIT = "unit"  # the only column; a row of Ray Data is a unit of ours
+EXIT_ENGINE_DEAD = 70  # os.EX_SOFTWARE
+
+DataRow = dict[str, Any]
+
+
+class DecodeStage:
+    """Actor: one pool of decode workers."""
+
+    def __init__(self, settings: AppSettings) -> None:
+        self._loop = BackgroundLoop()
+        self._decoding = self._loop.run(self._start(settings))
+
+    async def _start(self, settings: AppSettings) -> Decoding:
+        return Decoding(settings.media, read_image_size(settings.model))
+
+    def __call__(self, row: DataRow) -> DataRow:
+        unit: Unit = pickle.loads(row[UNIT])
+        return pack(self._loop.run(self._decoding.decode(unit)))
+
+
+class AnswerStage:
+    """Actor: one engine."""
+
+    def __init__(self, settings: AppSettings, concurrency: int, deaths: Any) -> None:
+        self._loop = BackgroundLoop()
+        self._answering = self._loop.run(self._start(settings, concurrency, deaths))
+
+    async def _start(self, settings: AppSettings, concurrency: int, deaths: Any) -> Answering:
+        # Only here: it imports torch, which the other processes of a batch do without.
+        from serve_app.check import open_checkpoint
+
+        engine = Engine(open_checkpoint(settings.model), settings.engine)
+        again = ray.get_runtime_context().was_current_actor_reconstructed
+        return Answering(engine, concurrency, RemoteLedger(deaths) if again else None, _die)
+
+    def __call__(self, row: DataRow) -> DataRow:
+        unit: DecodedUnit = pickle.loads(row[UNIT])
+        return pack(self._loop.run(self._answering.answer(unit)))
+
+
+class RemoteLedger:
+    """Deaths in an actor, as a Ledger."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def deaths(self, numbers: Sequence[int]) -> list[int]:
+        known: list[int] = await self._actor.deaths.remote(numbers)
+        return known
+
+    async def enter(self, numbers: Sequence[int]) -> None:
+        await self._actor.enter.remote(numbers)
+
+    async def leave(self, numbers: Sequence[int]) -> None:
+        await self._actor.leave.remote(numbers)
+
+
+def pack(unit: Unit | DecodedUnit | AnsweredUnit) -> DataRow:
+    return {UNIT: pickle.dumps(unit, pickle.HIGHEST_PROTOCOL)}
+
+
+def unpack(rows: Iterator[DataRow]) -> Iterator[AnsweredUnit]:
+    for row in rows:
+        yield pickle.loads(row[UNIT])
+
+
+def _die() -> NoReturn:
+    """Not by an exception, which would end the job: Ray starts the actor again, and its tasks with it."""
+    os._exit(EXIT_ENGINE_DEAD)

@@ -1,0 +1,86 @@
+"""Rows of a manifest into units of work: rows about one clip together, within a bounded window."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from serve_app.batch.options import Defaults
+from serve_app.batch.records import error_record
+from serve_app.batch.requests import Asked, read_row, without_source
+from serve_app.batch.rows import NO_SOURCE, Ask, Group, Record, Row, Unit
+from serve_app.errors import RequestError
+from serve_app.settings import MIB, AppSettings
+from serve_app.types import ClipSource, DecodeOptions
+
+WINDOW_ROWS = 4096  # rows about one clip are put together when they are no farther apart
+WINDOW_BYTES = 64 * MIB  # of clips that are in the manifest itself
+GROUP_ROWS = 64  # a clip with more rows is decoded again: the grain of progress is finer
+UNIT_ROWS = 32
+
+Key = tuple[str, DecodeOptions, str | None]
+
+
+@dataclass(slots=True)
+class _Window:
+    """Rows that are held back to find others about their clips."""
+
+    groups: dict[Key, list[Asked]] = field(default_factory=dict)
+    refused: list[Record] = field(default_factory=list)
+    num_rows: int = 0
+    num_bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_rows >= WINDOW_ROWS or self.num_bytes >= WINDOW_BYTES
+
+
+def make_units(rows: Iterable[Row], defaults: Defaults, settings: AppSettings) -> Iterator[Unit]:
+    """The same units for the same rows: Ray Data may run this again from its beginning."""
+    window = _Window()
+    for row in rows:
+        _put(window, row, defaults, settings)
+        if window.is_full:
+            yield from _units(window)
+            window = _Window()
+    yield from _units(window)
+
+
+def _put(window: _Window, row: Row, defaults: Defaults, settings: AppSettings) -> None:
+    window.num_rows += 1
+    try:
+        asked = read_row(row, defaults, settings)
+    except RequestError as error:
+        window.refused.append(error_record(row.number, row.id, error, row.is_openai))
+        return
+    same_clip = window.groups.setdefault(_key(asked), [])
+    if not same_clip:
+        window.num_bytes += len(asked.source.data or b"")
+    same_clip.append(asked)
+
+
+def _key(asked: Asked) -> Key:
+    source = asked.source
+    named = source.path if source.data is None else hashlib.sha256(source.data).hexdigest()
+    return named or "", asked.ask.request.options, asked.features
+
+
+def _units(window: _Window) -> Iterator[Unit]:
+    groups: list[Group] = []
+    for group in _groups(window):
+        groups.append(group)
+        num_rows = sum(len(each.asks) for each in groups)
+        num_bytes = sum(len(each.source.data or b"") for each in groups)
+        if num_rows >= UNIT_ROWS or num_bytes >= WINDOW_BYTES:
+            yield Unit(tuple(groups), ())
+            groups = []
+    if groups or window.refused:
+        yield Unit(tuple(groups), tuple(window.refused))
+
+
+def _groups(window: _Window) -> Iterator[Group]:
+    for same_clip in window.groups.values():
+        for start in range(0, len(same_clip), GROUP_ROWS):
+            some = same_clip[start : start + GROUP_ROWS]
+            asks: tuple[Ask, ...] = tuple(without_source(each.ask, NO_SOURCE) for each in some)
+            source: ClipSource = some[0].source
+            yield Group(source, some[0].ask.request.options, some[0].features, asks)

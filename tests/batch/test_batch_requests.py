@@ -1,0 +1,121 @@
+"""Rows become what the HTTP routes make of the same fields."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve_app.api.emotions import EmotionsRequest
+from serve_app.api.legacy import ProcessVideoRequest
+from serve_app.batch.options import Defaults
+from serve_app.batch.requests import Asked, read_row
+from serve_app.batch.rows import Row
+from serve_app.errors import InvalidRequestError, ModelNotFoundError
+from serve_app.settings import AppSettings
+from serve_app.types import AnswerRequest, ScoreRequest
+
+SETTINGS = AppSettings(model=Path("/model"))
+CLIP = "/clips/1.mp4"
+NONE = Defaults()
+
+
+def ask(fields: dict[str, Any], defaults: Defaults = NONE) -> Asked:
+    is_openai = "url" in fields
+    return read_row(Row(0, "a", "line 2", fields, is_openai=is_openai), defaults, SETTINGS)
+
+
+def test_a_question_is_asked_as_process_video_asks_it() -> None:
+    options = {"temperature": 0.0, "frame": "middle", "parity": "reference", "max_tokens": 9}
+    asked = ask({"video": CLIP, "question": "What?"}, Defaults(options=options)).ask.request
+    body = {"video_path": CLIP, "question": "What?", **options}
+    expected = ProcessVideoRequest.model_validate(body).answer_request(SETTINGS)
+    assert isinstance(asked, AnswerRequest)
+    for name in ("source", "question", "options", "sampling", "prompt", "history"):
+        assert getattr(asked, name) == getattr(expected, name), name
+
+
+def test_task_emotion_is_scored_as_the_emotions_route_scores_it() -> None:
+    fields = {"video": CLIP, "task": "emotion", "transcript": "Well", "labels": "happy, sad"}
+    asked = ask(fields, Defaults(options={"temperature": 0.7})).ask.request
+    over_http = EmotionsRequest(video_path=CLIP, transcript="Well", labels=["happy", "sad"])
+    expected = over_http.score_request(SETTINGS)
+    assert isinstance(asked, ScoreRequest)
+    for name in ("source", "question", "labels", "options", "prompt"):
+        assert getattr(asked, name) == getattr(expected, name), name
+
+
+def test_task_reason_is_the_explanation_of_the_emotions_route() -> None:
+    asked = ask({"video": CLIP, "task": "reason", "transcript": "Well"}).ask.request
+    expected = EmotionsRequest(video_path=CLIP, transcript="Well").reason_request(SETTINGS)
+    assert isinstance(asked, AnswerRequest)
+    assert (asked.question, asked.sampling) == (expected.question, expected.sampling)
+
+
+def test_what_the_row_says_wins_over_the_job() -> None:
+    defaults = Defaults(task="emotion", labels=("a", "b"), options={"frame": "middle"})
+    own = ask({"video": CLIP, "question": "What?", "frame": 1.5}, defaults).ask.request
+    assert isinstance(own, AnswerRequest)
+    assert (own.question, own.options.frame) == ("What?", 1.5)
+    jobs = ask({"video": CLIP}, defaults).ask.request
+    assert isinstance(jobs, ScoreRequest)
+    assert (jobs.labels, jobs.options.frame) == (("a", "b"), "middle")
+
+
+def test_features_are_the_rows_file_or_the_one_named_as_the_clip() -> None:
+    defaults = Defaults(question="What?", features="/features")
+    assert ask({"video": CLIP}, defaults).features == "/features/1.npz"
+    assert ask({"video": CLIP, "features": "/own.npz"}, defaults).features == "/own.npz"
+    assert ask({"video": CLIP}, Defaults(question="What?")).features is None
+
+
+def test_a_uri_is_left_for_the_decode_stage() -> None:
+    assert ask({"video": "s3://b/1.mp4", "question": "What?"}).source.path == "s3://b/1.mp4"
+
+
+def chat(**changes: Any) -> dict[str, Any]:
+    content = [
+        {"type": "video_url", "video_url": {"url": CLIP}},
+        {"type": "text", "text": "What?"},
+    ]
+    body = {"model": "emotion-llama", "messages": [{"role": "user", "content": content}]}
+    return {"method": "POST", "url": "/v1/chat/completions", "body": {**body, **changes}}
+
+
+def test_an_openai_line_is_asked_as_its_route_asks_it() -> None:
+    asked = ask(chat(temperature=0, max_completion_tokens=5))
+    assert isinstance(asked.ask.request, AnswerRequest)
+    assert asked.source.path == CLIP
+    assert (asked.ask.request.question, asked.ask.chat_model) == ("What?", "emotion-llama")
+    assert asked.ask.request.sampling.max_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"question": "What?"}, "line 2: video is missing"),
+        ({"video": 5, "question": "What?"}, "line 2: video is missing, or is no text"),
+        ({"video": CLIP}, "line 2: neither the row nor the command has a question or a task"),
+        ({"video": CLIP, "question": 5}, "line 2: 5 is no text"),
+        ({"video": CLIP, "question": "x" * 20_001}, "20001 characters; the limit is 20000"),
+        ({"video": CLIP, "task": "count"}, "line 2: task is 'count'; one of emotion, reason"),
+        ({"video": CLIP, "task": "reason", "question": "x"}, "one of the two"),
+        ({"video": CLIP, "question": "x", "labels": "a,b"}, "labels are for task emotion"),
+        ({"video": CLIP, "question": "x", "frame": "last"}, "line 2: frame"),
+        ({"video": CLIP, "question": "x", "features": 1}, "features is no path"),
+        (chat(stream=True), "line 2: stream is true"),
+        (chat(temperature=3), "line 2: temperature: "),
+        ({**chat(), "url": "/v1/embeddings"}, "POST /v1/embeddings is not for batches"),
+        ({**chat(), "method": "GET"}, "GET /v1/chat/completions is not for batches"),
+        ({"url": "/v1/chat/completions"}, "line 2: body: "),
+    ],
+)
+def test_a_row_that_cannot_be_asked_says_where_and_why(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        ask(fields)
+
+
+def test_another_model_is_refused_as_over_http() -> None:
+    with pytest.raises(ModelNotFoundError, match="model 'gpt-4o'; this server has 'emotion-llama'"):
+        ask(chat(model="gpt-4o"))
