@@ -15,7 +15,7 @@ from typing import Any
 from pyarrow import parquet
 
 NUM_ROWS = 2000
-KILLED_AFTER_S = 30.0
+KILLED_AFTER_S = 20.0
 
 
 class Slow:

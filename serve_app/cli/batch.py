@@ -42,6 +42,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--features", metavar="DIR", help="folder with STEM.npz for each clip")
     parser.add_argument("--model", type=Path, help="checkpoint; default: the config's, or the demo")
     parser.add_argument("--config", type=Path, help="a serve.yaml: its args are the settings")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="of the engines; default: the config's, or the checkpoint's, for the demo float32",
+    )
     parser.add_argument("--resume", action="store_true", help="go on where an earlier run stopped")
     parser.add_argument(
         "--max-error-rate", type=float, default=1.0, metavar="0..1", help="stop beyond it"
@@ -124,6 +129,8 @@ def _settings(args: argparse.Namespace) -> "AppSettings":
         threads = max(1, len(os.sched_getaffinity(0)) - 1)
         engine = EngineSettings(num_cpu_threads=threads, max_num_batched_tokens=2048)
         settings = AppSettings(model=args.model or DEMO_CHECKPOINT, engine=engine)
+    own_dtype = "float32" if args.model is None and args.config is None else None
+    dtype = args.dtype or own_dtype or settings.engine.dtype
     media = MediaSettings.model_validate(
         settings.media.model_dump()
         | {
@@ -132,7 +139,9 @@ def _settings(args: argparse.Namespace) -> "AppSettings":
             "voice": bool(args.voice),
         }
     )
-    return settings.model_copy(update={"media": media, "model": settings.model.resolve()})
+    engine = settings.engine.model_copy(update={"dtype": dtype})
+    changes = {"media": media, "engine": engine, "model": settings.model.resolve()}
+    return settings.model_copy(update=changes)
 
 
 def _describe(summary: dict[str, Any]) -> str:
