@@ -13,7 +13,13 @@ from serve_app.checkpoint import Checkpoint
 from serve_app.engine_args import engine_args, prepare_environment, stat_loggers
 from serve_app.engine_outputs import StreamTrim, engine_timings_ms, token_scores, usage
 from serve_app.engine_params import sampling_params, scoring_params
-from serve_app.errors import EngineDeadError, EngineError, InvalidRequestError, QuestionTooLongError
+from serve_app.errors import (
+    EngineDeadError,
+    EngineError,
+    EngineGoneError,
+    InvalidRequestError,
+    QuestionTooLongError,
+)
 from serve_app.label_tree import Tokens, label_tree, share_out
 from serve_app.lifetime import own_engines
 from serve_app.model.arguments import BEFORE_FEATURES, MODALITY
@@ -294,6 +300,8 @@ class Engine:
         from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError
         from vllm.v1.engine.exceptions import EngineGenerateError
 
+        if self._llm.errored:
+            raise EngineGoneError("the engine was dead before this request came")
         try:
             async for output in self._llm.generate(
                 prompt, params, request_id, lora_request=self._lora

@@ -29,7 +29,8 @@
     ├── DeadlineExceededError       504 deadline_exceeded
     ├── BatchFailedError            500 batch_failed        `emotion-llama batch` cannot go on
     └── EngineError                 500 engine_error
-        └── EngineDeadError         503 engine_dead         the replica is being replaced
+        └── EngineDeadError         503 engine_dead         it died; the replica is being replaced
+            └── EngineGoneError     503 engine_gone         it was dead before the request came
 
 `title` is the short sentence clients may match on; the message names what was seen and what is allowed.
 An error takes exactly one message, so that it survives pickling between processes.
@@ -220,6 +221,12 @@ class EngineDeadError(EngineError):
     """The engine process is gone; its replica is being replaced."""
 
     status, code, title = 503, "engine_dead", "Engine is restarting"
+
+
+class EngineGoneError(EngineDeadError):
+    """The engine was dead before the request came; the replica is being replaced."""
+
+    status, code, title = 503, "engine_gone", "Engine is restarting"
 
 
 def error_by_code(code: str | None) -> type[ServeAppError]:

@@ -7,7 +7,12 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from serve_app.errors import EngineDeadError, PoisonedRequestError, ReplicaLostError
+from serve_app.errors import (
+    EngineDeadError,
+    EngineGoneError,
+    PoisonedRequestError,
+    ReplicaLostError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +46,8 @@ async def repeated(
             if not timer.expired():
                 raise
             logger.warning("request %s: no answer in %s s, asking again", request_id, timeout_s)
+        except EngineGoneError as error:
+            logger.warning("request %s: %s, asking again", request_id, error)
         except (ReplicaLostError, EngineDeadError) as error:
             num_lost += 1
             if num_lost == MAX_LOST:

@@ -9,6 +9,7 @@ from serve_app.deployments import attempts
 from serve_app.deployments.attempts import repeated
 from serve_app.errors import (
     EngineDeadError,
+    EngineGoneError,
     OverloadedError,
     PoisonedRequestError,
     ReplicaLostError,
@@ -49,6 +50,11 @@ async def test_two_lost_replicas_are_enough() -> None:
     with pytest.raises(PoisonedRequestError):
         await run(work)
     assert work.numbers == [0, 1]
+
+
+async def test_an_engine_that_was_dead_before_was_not_killed_by_this_request() -> None:
+    work = Work(*[EngineGoneError("x")] * 4, "answer")
+    assert await run(work) == "answer"
 
 
 async def test_an_attempt_that_hangs_is_left() -> None:
