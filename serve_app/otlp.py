@@ -91,8 +91,9 @@ class OtlpSpan:
     def add_parts(self, ends_s: Mapping[str, float]) -> None:
         """See Span."""
         context = trace.set_span_in_context(self._span)
-        begins_ns = self._started_ns
+        # Times were taken by another clock than spans are: no part ends after its span, which ends next.
+        begins_ns, now_ns = self._started_ns, time.time_ns()
         for name, end_s in ends_s.items():
-            ends_ns = max(begins_ns, self._started_ns + int(end_s * 1e9))
+            ends_ns = max(begins_ns, min(now_ns, self._started_ns + int(end_s * 1e9)))
             self._tracer.start_span(name, context, start_time=begins_ns).end(ends_ns)
             begins_ns = ends_ns
