@@ -16,6 +16,7 @@ from pathlib import Path
 NETWORK = "10.213.77"
 RAY_PORT = 6379
 START_TIMEOUT_S = 120.0
+STARTED = "Ray runtime started"
 # A lost host is noticed in seconds.
 ENVIRONMENT = {"RAY_health_check_failure_threshold": "3", "RAY_health_check_period_ms": "1000"}
 
@@ -28,10 +29,15 @@ class Host:
     prefix: str  # of the names of namespaces and links, one for each run
     log_folder: Path
     _ray: subprocess.Popen[bytes] | None = None
+    _log_begins: int = 0  # what its Ray of now has written
 
     @property
     def name(self) -> str:
         return f"{self.prefix}{self.number}"
+
+    @property
+    def _log(self) -> Path:
+        return self.log_folder / f"{self.name}.log"
 
     @property
     def address(self) -> str:
@@ -57,6 +63,8 @@ class Host:
             command += ['--resources={"front": 100}']
         else:
             command += [f"--address={NETWORK}.1:{RAY_PORT}", "--num-gpus=1"]
+        self._log.touch()
+        self._log_begins = len(self._log.read_text())
         own = f'mount -t tmpfs tmpfs /dev/shm && hostname {self.name} && exec "$@"'
         unshared = ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts"]
         self._ray = self._start([*unshared, "sh", "-c", own, "sh", *command])
@@ -67,7 +75,7 @@ class Host:
         self._start(["nsenter", f"--target={self._ray.pid}", "--mount", "--uts", "--net", *command])
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
-        with (self.log_folder / f"{self.name}.log").open("a") as log:
+        with self._log.open("a") as log:
             environment = os.environ | ENVIRONMENT
             return subprocess.Popen(
                 command, stdout=log, stderr=log, start_new_session=True, env=environment
@@ -77,6 +85,11 @@ class Host:
     def is_up(self) -> bool:
         """Its Ray runs; one that was cut off for too long ends by itself."""
         return self._ray is not None and self._ray.poll() is None
+
+    @property
+    def has_joined(self) -> bool:
+        """Its Ray has said so since it was started last."""
+        return STARTED in self._log.read_text()[self._log_begins :]
 
     def runs(self, name: str) -> bool:
         """Whether a process of that name is there."""
@@ -119,22 +132,20 @@ def running_hosts(num_workers: int, log_folder: Path) -> Iterator[list[Host]]:
             stack.callback(run, "ip", "netns", "del", host.name)
             stack.callback(host.kill)
         for host in hosts:
-            host.start_ray()
-            if host.number == 0:
-                _wait_for_head(host)
+            _start(host)
         yield hosts
 
 
-def _wait_for_head(head: Host) -> None:
-    """Its control plane listens."""
-    probe = f"import socket; socket.create_connection(({head.address!r}, {RAY_PORT}), 1)"
+def _start(host: Host) -> None:
+    """Returns when its Ray has joined. One that gives up is started again: nodes that start at once may."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        command = ["ip", "netns", "exec", head.name, sys.executable, "-c", probe]
-        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+        if not host.is_up:
+            host.start_ray()
+        if host.has_joined:
             return
         time.sleep(0.5)
-    raise TimeoutError(f"the head does not listen on {head.address}:{RAY_PORT}")
+    raise TimeoutError(f"Ray does not start on {host.name}; its log is in {host.log_folder}")
 
 
 def _command_line(pid: int) -> str:
