@@ -5,6 +5,7 @@
     python scripts/try_faults.py scale      from one Generator to four and back, by load
     python scripts/try_faults.py ingress    an ingress replica is killed; clients try again
     python scripts/try_faults.py hosts      hosts die, are cut off, and come back (needs root)
+    python scripts/try_faults.py affinity   200 clips on four engines: how many questions meet their clip
 
 Prints figures as JSON; exit status 1 where a request failed or an answer was not the undisturbed one.
 """
@@ -22,7 +23,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scenario", choices=("kills", "rollout", "scale", "ingress", "hosts"))
+    parser.add_argument(
+        "scenario", choices=("kills", "rollout", "scale", "ingress", "hosts", "affinity")
+    )
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60.0)
     args = parser.parse_args()

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from faults.affinity_scenario import affinity
 from faults.cluster import APP_NAME, fake_cluster, write_config
 from faults.host_scenario import hosts
 from faults.load import prepared, until
@@ -126,5 +127,5 @@ async def _is_rolled_out(url: str, model_name: str) -> bool:
 
 
 SCENARIOS: dict[str, Callable[[Path, int, float], Coroutine[Any, Any, Figures]]] = {
-    each.__name__: each for each in (kills, rollout, scale, ingress, hosts)
+    each.__name__: each for each in (kills, rollout, scale, ingress, hosts, affinity)
 }
