@@ -11,9 +11,9 @@ from typing import Any
 from ray.serve.config import RequestRouterConfig
 from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
-LOAD_FACTOR = 1.75  # of the mean number of requests per replica
+LOAD_FACTOR = 2.0  # of the mean number of requests per replica
 NUM_VIRTUAL_NODES = 400  # of each replica: with Serve's 100 one of four may get 30 % over its share
-MIN_ONGOING = 4  # as many run beside each other at next to no cost: no reason to leave the clip
+MIN_ONGOING = 8  # as many run beside each other at next to no cost: no reason to leave the clip
 
 
 class ClipRouter(ConsistentHashRouter):  # type: ignore[misc] # Ray is untyped

@@ -68,9 +68,9 @@ async def test_a_clip_that_half_of_all_ask_about_spreads_and_leaves_nobody_idle(
 
 @pytest.mark.parametrize(
     ("num_ongoing", "bound"),
-    [(0, 4), (3, 4), (8, 4), (10, 5), (31, 14), (400, 176)],
+    [(0, 8), (15, 8), (16, 9), (31, 16), (400, 201)],
 )
 def test_the_bound_is_a_share_of_the_load(num_ongoing: int, bound: int) -> None:
     router = object.__new__(ClipRouter)
-    router._load_factor, router._min_ongoing = 1.75, 4
+    router._load_factor, router._min_ongoing = 2.0, 8
     assert router._bound(num_ongoing, 4) == bound
