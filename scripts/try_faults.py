@@ -3,6 +3,7 @@
     python scripts/try_faults.py kills      a Generator is killed every 10 s, and a node goes
     python scripts/try_faults.py rollout    a new configuration is deployed
     python scripts/try_faults.py scale      from one Generator to four and back, by load
+    python scripts/try_faults.py zero       the last Generator goes when nobody asks; then all ask at once
     python scripts/try_faults.py ingress    an ingress replica is killed; clients try again
     python scripts/try_faults.py hosts      hosts die, are cut off, and come back (needs root)
     python scripts/try_faults.py affinity   200 clips on four engines: how many questions meet their clip
@@ -24,7 +25,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "scenario", choices=("kills", "rollout", "scale", "ingress", "hosts", "affinity")
+        "scenario",
+        choices=("kills", "rollout", "scale", "zero", "ingress", "hosts", "affinity"),
     )
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60.0)

@@ -55,7 +55,8 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
         if settings.media.urls.ca_file is not None:
             args["media"]["urls"]["ca_file"] = str(settings.media.urls.ca_file.resolve())
         config = ServeDeploySchema.model_validate(raw)
-        _check_generator(config, settings, path)
+        _check_policy(config, path)
+        _check_times(config, settings.limits.request_timeout_s, path)
         return config
     except (AttributeError, ImportError) as error:
         raise ConfigurationError(f"{path}: autoscaling_config.policy: {error}") from error
@@ -103,30 +104,42 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
-def _check_generator(config: Any, settings: AppSettings, path: Path) -> None:
-    """What would come out when Serve's controller makes the policy, or when a replica has to go."""
-    deployments = config.applications[0].deployments
-    generator = next(each for each in deployments if each.name == "Generator")
+def _check_policy(config: Any, path: Path) -> None:
+    """What would come out only when Serve's controller makes the policy."""
+    generator = next(
+        each for each in config.applications[0].deployments if each.name == "Generator"
+    )
     if not generator.is_autoscaling_configured():
         return
-    where = f"{path}: applications.0.deployments.Generator"
-    scaling = AutoscalingConfig.model_validate(generator.autoscaling_config)
-    if scaling.policy.policy_function == LOAD_POLICY:
-        try:
-            EngineLoadSettings.model_validate(scaling.policy.policy_kwargs)
-        except ValidationError as error:
-            key, reason = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
-            raise ConfigurationError(
-                f"{where}.autoscaling_config.policy.policy_kwargs.{key}: {reason}"
-            ) from error
-    drain_s, deadline_s = generator.graceful_shutdown_timeout_s, settings.limits.request_timeout_s
-    if drain_s == DEFAULT.VALUE:
-        drain_s = DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S
-    if scaling.max_replicas > scaling.min_replicas and drain_s < deadline_s:
+    policy = AutoscalingConfig.model_validate(generator.autoscaling_config).policy
+    if policy.policy_function != LOAD_POLICY:
+        return
+    try:
+        EngineLoadSettings.model_validate(policy.policy_kwargs)
+    except ValidationError as error:
+        where = "applications.0.deployments.Generator.autoscaling_config.policy.policy_kwargs"
+        key, reason = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
+        raise ConfigurationError(f"{path}: {where}.{key}: {reason}") from error
+
+
+def _check_times(config: Any, deadline_s: float, path: Path) -> None:
+    """Serve may end no request before our deadline does: not by its proxy, nor with a replica that goes."""
+    proxy_s = config.http_options.request_timeout_s
+    if proxy_s is not None and proxy_s <= deadline_s:
         raise ConfigurationError(
-            f"{where}.graceful_shutdown_timeout_s: {drain_s} s; a replica that is scaled down may need "
-            f"{deadline_s} s (limits.request_timeout_s) for what it has begun"
+            f"{path}: http_options.request_timeout_s: {proxy_s} s; Serve would answer 408 before the "
+            f"deadline of {deadline_s} s (limits.request_timeout_s)"
         )
+    for each in config.applications[0].deployments:
+        drain_s = each.graceful_shutdown_timeout_s
+        if drain_s == DEFAULT.VALUE:
+            drain_s = DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S
+        if drain_s < deadline_s:
+            raise ConfigurationError(
+                f"{path}: applications.0.deployments.{each.name}.graceful_shutdown_timeout_s: {drain_s} s; "
+                f"a replica that is replaced or scaled down may need {deadline_s} s "
+                "(limits.request_timeout_s) for what it has begun"
+            )
 
 
 def _check_deployments(application: dict[str, Any], path: Path) -> None:

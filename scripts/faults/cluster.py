@@ -19,6 +19,7 @@ from serve_app.bundled import DEMO_CHECKPOINT
 LAPTOP = Path(__file__).parents[2] / "configs" / "serve.yaml"
 APP_NAME = "emotion-llama"
 FRONT = "front"  # a resource of the head alone: the ingress stays where the proxy is
+LAST_RESORT_S = 300  # Serve's own limit: longer than any deadline of ours
 MIB = 1 << 20
 
 
@@ -86,11 +87,18 @@ def write_config(
         args: what differs of the application's.
     """
     raw = yaml.safe_load(LAPTOP.read_text())
-    raw["http_options"] |= {"host": host, "port": free_port()}
+    raw["http_options"] |= {"host": host, "port": free_port(), "request_timeout_s": LAST_RESORT_S}
     application = raw["applications"][0]
-    application["args"] |= {"model": str(DEMO_CHECKPOINT), "extra_ports": [], **args}
+    application["args"] |= {"model": str(DEMO_CHECKPOINT), "extra_ports": []}
+    for name, value in args.items():
+        merged = (
+            {**application["args"].get(name, {}), **value} if isinstance(value, dict) else value
+        )
+        application["args"][name] = merged
     application["args"]["media"] |= {"allowed_roots": [str(clips)], "num_decode_workers": 1}
     deployments = {each["name"]: each for each in application["deployments"]}
+    for each in deployments.values():
+        each["graceful_shutdown_timeout_s"] = application["args"]["limits"]["request_timeout_s"] + 2
     deployments["Ingress"] |= {
         "num_replicas": 2,
         "ray_actor_options": {"num_cpus": 0.1, "resources": {FRONT: 1}},

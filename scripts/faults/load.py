@@ -30,6 +30,7 @@ class Load:
     url: str
     clips: Sequence[Path]
     max_tries: int = 1  # of a client, for one question
+    timeout_s: float = CLIENT_TIMEOUT_S
     expected: dict[tuple[Path, str], str] = field(default_factory=dict)
     num_answered: int = 0
     num_wrong: int = 0
@@ -39,7 +40,7 @@ class Load:
 
     async def learn(self) -> None:
         """The undisturbed answers."""
-        async with httpx.AsyncClient(timeout=CLIENT_TIMEOUT_S) as http:
+        async with httpx.AsyncClient(timeout=self.timeout_s) as http:
             for clip in self.clips:
                 for question in QUESTIONS:
                     response = await self._post(http, clip, question)
@@ -59,7 +60,7 @@ class Load:
                 stop.set()
 
     async def _client(self, stop: asyncio.Event) -> None:
-        async with httpx.AsyncClient(timeout=CLIENT_TIMEOUT_S) as http:
+        async with httpx.AsyncClient(timeout=self.timeout_s) as http:
             while not stop.is_set():
                 clip, question = random.choice(list(self.expected))
                 started = time.monotonic()
@@ -89,6 +90,9 @@ class Load:
         body = {"video_path": str(clip), "question": question, "temperature": 0, "max_tokens": 48}
         return await http.post(f"{self.url}/process_video", json=body)
 
+    async def has_answered(self) -> bool:
+        return self.num_answered > 0
+
     @property
     def num_failed(self) -> int:
         return self.failures.total()
@@ -106,10 +110,12 @@ class Load:
         }
 
 
-async def prepared(url: str, folder: Path, max_tries: int = 1) -> Load:
+async def prepared(
+    url: str, folder: Path, max_tries: int = 1, timeout_s: float = CLIENT_TIMEOUT_S
+) -> Load:
     """Clients who know the undisturbed answers."""
     clips = write_scenes(label_scenes(NUM_CLIPS, CLIPS_SEED), folder / "clips")
-    load = Load(url, clips, max_tries)
+    load = Load(url, clips, max_tries, timeout_s)
     await load.learn()
     return load
 

@@ -12,6 +12,7 @@ from faults.affinity_scenario import affinity
 from faults.cluster import APP_NAME, fake_cluster, write_config
 from faults.host_scenario import hosts
 from faults.load import prepared, until
+from faults.scale_scenarios import scale, zero
 from serve_app.serve_config import load_serve_config
 from serve_app.server import deploy, running_server
 
@@ -57,36 +58,6 @@ async def rollout(folder: Path, num_clients: int, seconds: float) -> Figures:
             return load.figures() | {"rollout_s": round(took_s, 1)}
 
 
-async def scale(folder: Path, num_clients: int, seconds: float) -> Figures:
-    """A load step: from one Generator to four, and back."""
-    autoscaling = {
-        "min_replicas": 1,
-        "max_replicas": 4,
-        "target_ongoing_requests": 2,
-        "upscale_delay_s": 1,
-        "downscale_delay_s": 5,
-        "metrics_interval_s": 1,
-        "look_back_period_s": 2,
-    }
-    with fake_cluster(4) as cluster:
-        generator = {"autoscaling_config": autoscaling}
-        config = load_serve_config(write_config(folder, generator, folder))
-        with running_server(config, cluster.address) as url:
-            load = await prepared(url, folder)
-            async with load.running(1):
-                await asyncio.sleep(seconds / 4)
-                started = time.monotonic()
-                async with load.running(num_clients):
-                    await until(lambda: _has_replicas(4))
-                    up_s = time.monotonic() - started
-                    await asyncio.sleep(seconds / 2)
-                started = time.monotonic()
-                await until(lambda: _has_replicas(1))
-                down_s = time.monotonic() - started
-                await asyncio.sleep(seconds / 4)
-            return load.figures() | {"up_s": round(up_s, 1), "down_s": round(down_s, 1)}
-
-
 async def ingress(folder: Path, num_clients: int, seconds: float) -> Figures:
     """An ingress replica is killed, twice: clients who try again lose nothing."""
     with fake_cluster(1) as cluster:
@@ -106,15 +77,6 @@ async def ingress(folder: Path, num_clients: int, seconds: float) -> Figures:
             }
 
 
-async def _has_replicas(number: int) -> bool:
-    """Exactly so many Generators, all of them running."""
-    from ray import serve
-
-    application = (await asyncio.to_thread(serve.status)).applications[APP_NAME]
-    states = application.deployments["Generator"].replica_states
-    return dict(states) == {"RUNNING": number}
-
-
 async def _is_rolled_out(url: str, model_name: str) -> bool:
     """The new configuration answers, and nothing of the old one is left."""
     from ray import serve
@@ -127,5 +89,5 @@ async def _is_rolled_out(url: str, model_name: str) -> bool:
 
 
 SCENARIOS: dict[str, Callable[[Path, int, float], Coroutine[Any, Any, Figures]]] = {
-    each.__name__: each for each in (kills, rollout, scale, ingress, hosts, affinity)
+    each.__name__: each for each in (kills, rollout, scale, zero, ingress, hosts, affinity)
 }

@@ -199,14 +199,23 @@ def test_a_wrong_policy_is_named(policy: dict[str, Any], named: str, tmp_path: P
         load_serve_config(write(scaled(policy), tmp_path))
 
 
-@pytest.mark.parametrize(
-    "drain", [{"graceful_shutdown_timeout_s": 27}, {}], ids=["short", "absent"]
-)
+@pytest.mark.parametrize("name", ["Ingress", "Preprocessor", "Generator"])
+@pytest.mark.parametrize("drain_s", [27, None])
 def test_a_drain_shorter_than_the_deadline_is_refused(
-    drain: dict[str, int], tmp_path: Path
+    name: str, drain_s: int | None, tmp_path: Path
 ) -> None:
-    raw = scaled(ENGINE_LOAD)
-    del raw["applications"][0]["deployments"][2]["graceful_shutdown_timeout_s"]
-    raw["applications"][0]["deployments"][2] |= drain
-    with pytest.raises(ConfigurationError, match=r"graceful_shutdown_timeout_s: 2[07].* 28\.0 s"):
+    raw = yaml.safe_load(LAPTOP.read_text())
+    deployments = {each["name"]: each for each in raw["applications"][0]["deployments"]}
+    del deployments[name]["graceful_shutdown_timeout_s"]  # Serve's own is 20
+    deployments[name] |= {} if drain_s is None else {"graceful_shutdown_timeout_s": drain_s}
+    with pytest.raises(
+        ConfigurationError, match=rf"{name}\.graceful_shutdown_timeout_s: 2[07].* 28\.0 s"
+    ):
+        load_serve_config(write(raw, tmp_path))
+
+
+def test_a_proxy_that_gives_up_before_the_deadline_is_refused(tmp_path: Path) -> None:
+    raw = yaml.safe_load(LAPTOP.read_text())
+    raw["http_options"]["request_timeout_s"] = 28
+    with pytest.raises(ConfigurationError, match=r"http_options\.request_timeout_s: 28\.0 s"):
         load_serve_config(write(raw, tmp_path))
