@@ -25,7 +25,8 @@
     ├── ConfigurationError          500 bad_configuration   at start: serve.yaml or an option is wrong
     ├── OverloadedError             503 overloaded          a bounded queue is full; try again
     ├── NotReadyError               503 not_ready           still starting
-    ├── ReplicaLostError            503 replica_lost        it died with the request and is being replaced
+    ├── ReplicaLostError            503 replica_lost        a call failed, or what it had made is gone
+    │   └── ReplicaDiedError        503 replica_died        it died with the request and is being replaced
     ├── DeadlineExceededError       504 deadline_exceeded
     ├── BatchFailedError            500 batch_failed        `emotion-llama batch` cannot go on
     └── EngineError                 500 engine_error
@@ -194,9 +195,15 @@ class NotReadyError(ServeAppError):
 
 
 class ReplicaLostError(ServeAppError):
-    """The replica that held the request died; it is being replaced."""
+    """A call to a replica failed, or what it had made for the request is gone."""
 
     status, code, title = 503, "replica_lost", "Server is recovering"
+
+
+class ReplicaDiedError(ReplicaLostError):
+    """The replica died while it had the request; it is being replaced."""
+
+    status, code, title = 503, "replica_died", "Server is recovering"
 
 
 class DeadlineExceededError(ServeAppError):

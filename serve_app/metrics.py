@@ -56,6 +56,13 @@ ANSWER_CACHE = Metric(
     "Answers that could have been given before (miss), and that were (hit).",
     ("result",),
 )
+ATTEMPTS = Metric(
+    "emotion_llama_attempts",
+    "counter",
+    "Attempts at a request that came to nothing: lost with a replica, gone (its engine had died before), "
+    "timed_out (asked elsewhere too), poisoned (refused: two replicas died over it).",
+    ("outcome",),
+)
 IN_FLIGHT = Metric(
     "emotion_llama_requests_in_flight", "gauge", "Requests inside this ingress replica."
 )
@@ -94,6 +101,7 @@ METRICS = (
     STAGE_SECONDS,
     TOKEN_COUNT,
     ANSWER_CACHE,
+    ATTEMPTS,
     IN_FLIGHT,
     OLDEST_SECONDS,
     CLIPS,

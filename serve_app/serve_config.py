@@ -11,7 +11,7 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app.errors import ConfigurationError
-from serve_app.settings import AppSettings, EngineLoadSettings
+from serve_app.settings import AppSettings, EngineLoadSettings, LimitSettings
 
 IMPORT_PATH = "serve_app.app:build"
 LOAD_POLICY = "serve_app.autoscaling:EngineLoadPolicy"
@@ -56,7 +56,7 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
             args["media"]["urls"]["ca_file"] = str(settings.media.urls.ca_file.resolve())
         config = ServeDeploySchema.model_validate(raw)
         _check_policy(config, path)
-        _check_times(config, settings.limits.request_timeout_s, path)
+        _check_times(config, settings.limits, path)
         return config
     except (AttributeError, ImportError) as error:
         raise ConfigurationError(f"{path}: autoscaling_config.policy: {error}") from error
@@ -122,13 +122,17 @@ def _check_policy(config: Any, path: Path) -> None:
         raise ConfigurationError(f"{path}: {where}.{key}: {reason}") from error
 
 
-def _check_times(config: Any, deadline_s: float, path: Path) -> None:
-    """Serve may end no request before our deadline does: not by its proxy, nor with a replica that goes."""
+def _check_times(config: Any, limits: LimitSettings, path: Path) -> None:
+    """Serve may end no request before our limits do: not by its proxy, nor with a replica that goes."""
+    deadline_s = limits.request_timeout_s
+    # Serve's time of a request begins with its first byte; ours begins when the body is there.
+    slowest_body_s = limits.body_timeout_s + limits.max_body_bytes / limits.min_body_bytes_per_s
     proxy_s = config.http_options.request_timeout_s
-    if proxy_s is not None and proxy_s <= deadline_s:
+    if proxy_s is not None and proxy_s <= slowest_body_s + deadline_s:
         raise ConfigurationError(
-            f"{path}: http_options.request_timeout_s: {proxy_s} s; Serve would answer 408 before the "
-            f"deadline of {deadline_s} s (limits.request_timeout_s)"
+            f"{path}: http_options.request_timeout_s: {proxy_s} s; Serve would answer 408 to a request whose "
+            f"body may take {slowest_body_s:.0f} s (limits.body_timeout_s, max_body_bytes and "
+            f"min_body_bytes_per_s) and its answer {deadline_s} s (limits.request_timeout_s)"
         )
     for each in config.applications[0].deployments:
         drain_s = each.graceful_shutdown_timeout_s

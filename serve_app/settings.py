@@ -140,10 +140,13 @@ class LimitSettings(Settings):
     request_timeout_s: float = Field(
         default=28.0, gt=0, description="Deadline; the documented client gives up after 30 s."
     )
-    attempt_timeout_s: float = Field(
-        default=20.0,
+    attempt_timeout_s: float | None = Field(
+        default=None,
         gt=0,
-        description="After it the same request is asked again elsewhere, until its deadline.",
+        description=(
+            "After it the same request is asked elsewhere too, and the first answer counts. None: 0.7 of "
+            "request_timeout_s."
+        ),
     )
     max_in_flight: int = Field(
         default=128, gt=0, description="Requests inside one ingress replica before it answers 503."

@@ -19,7 +19,6 @@ from serve_app.bundled import DEMO_CHECKPOINT
 LAPTOP = Path(__file__).parents[2] / "configs" / "serve.yaml"
 APP_NAME = "emotion-llama"
 FRONT = "front"  # a resource of the head alone: the ingress stays where the proxy is
-LAST_RESORT_S = 300  # Serve's own limit: longer than any deadline of ours
 MIB = 1 << 20
 
 
@@ -87,7 +86,7 @@ def write_config(
         args: what differs of the application's.
     """
     raw = yaml.safe_load(LAPTOP.read_text())
-    raw["http_options"] |= {"host": host, "port": free_port(), "request_timeout_s": LAST_RESORT_S}
+    raw["http_options"] |= {"host": host, "port": free_port(), "request_timeout_s": None}
     application = raw["applications"][0]
     application["args"] |= {"model": str(DEMO_CHECKPOINT), "extra_ports": []}
     for name, value in args.items():

@@ -1,62 +1,148 @@
-"""Does a request again whose replica was lost: elsewhere, and no more often than is good for the others."""
+"""Asks again where a replica was lost or is silent: elsewhere, and not more often than others can bear."""
 
 import asyncio
-import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from serve_app.errors import (
     EngineDeadError,
     EngineGoneError,
     PoisonedRequestError,
+    ReplicaDiedError,
     ReplicaLostError,
 )
+from serve_app.metrics import ATTEMPTS, Meter
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
-MAX_LOST = 2  # a request that two replicas in a row did not outlive may well have killed them
+MAX_DIED = 2  # a request that two replicas in a row did not outlive may well have killed them
+MAX_AT_ONCE = 2  # attempts at one request
+# Where more of them are late than this, all are: the stages are slow, not one of them silent, and asking
+# again would only make them slower.
+MAX_LATE_SHARE = 0.5
+RECHECK_S = 1.0
 
 
-async def repeated(
-    attempt: Callable[[int], Awaitable[Result]], timeout_s: float, request_id: str
-) -> Result:
-    """The result of the first attempt that is neither lost nor takes longer than `timeout_s`.
+class Attempts:
+    """Of all the requests inside one ingress replica."""
 
-    It goes on until the caller's own deadline cancels it: calls into a machine that is cut off neither end
-    nor fail.
+    def __init__(self, timeout_s: float, meter: Meter) -> None:
+        """A second attempt begins after `timeout_s` without an answer, beside the first."""
+        self._timeout_s = timeout_s
+        self._meter = meter
+        self._num_requests = 0
+        self._num_late = 0  # that are asked twice
 
-    Args:
-        attempt: gets its number, from 0. Cancelling it must stop what it started.
+    async def first_result(
+        self,
+        attempt: Callable[[int], Awaitable[Result]],
+        request_id: str,
+        discard: Callable[[Result], None] = lambda _: None,
+    ) -> Result:
+        """The result of the first attempt that is not lost.
 
-    Raises:
-        PoisonedRequestError: MAX_LOST replicas died over it. And whatever an attempt raises that is not a
-            loss.
-    """
-    num_lost = 0
-    for number in itertools.count():
+        It goes on until the caller's own deadline cancels it: calls into a machine that is cut off neither
+        end nor fail.
+
+        Args:
+            attempt: gets its number, from 0. Cancelling it must stop what it started.
+            discard: gets the result of an attempt that came second.
+
+        Raises:
+            PoisonedRequestError: MAX_DIED replicas died over it. And whatever an attempt raises that is
+                not a loss.
+        """
+        request = _Running(attempt, request_id)
+        self._num_requests += 1
         try:
-            async with asyncio.timeout(timeout_s) as timer:
-                return await attempt(number)
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            logger.warning("request %s: no answer in %s s, asking again", request_id, timeout_s)
-        except EngineGoneError as error:
-            logger.warning("request %s: %s, asking again", request_id, error)
-        except (ReplicaLostError, EngineDeadError) as error:
-            num_lost += 1
-            if num_lost == MAX_LOST:
-                raise PoisonedRequestError(
-                    f"{MAX_LOST} replicas in a row died while they had this request"
-                ) from error
-            logger.warning("request %s: %s, asking again", request_id, error)
-        await asyncio.sleep(_pause_s(number))
-    raise AssertionError("itertools.count() does not end")
+            return await self._first_result(request)
+        finally:
+            self._num_requests -= 1
+            self._num_late -= request.is_late
+            await request.stop(discard)
+
+    async def _first_result(self, request: "_Running[Result]") -> Result:
+        num_died = 0
+        request.begin()
+        patience_s = self._timeout_s
+        while True:
+            task = await request.next_done(patience_s)
+            if task is None:
+                patience_s = RECHECK_S
+                self._ask_also_elsewhere(request)
+                continue
+            try:
+                return task.result()
+            except (ReplicaLostError, EngineDeadError) as error:
+                num_died = num_died + 1 if _is_death(error) else 0
+                self._note(request, "gone" if isinstance(error, EngineGoneError) else "lost", error)
+                if num_died == MAX_DIED:
+                    self._meter.record(ATTEMPTS, 1, outcome="poisoned")
+                    raise PoisonedRequestError(
+                        f"{MAX_DIED} replicas in a row died while they had this request"
+                    ) from error
+            if not request.tasks:
+                await asyncio.sleep(_pause_s(request.num_begun - 1))
+                request.begin()
+
+    def _ask_also_elsewhere(self, request: "_Running[Any]") -> None:
+        has_room = self._num_late < max(1, MAX_LATE_SHARE * self._num_requests)
+        if len(request.tasks) == MAX_AT_ONCE or not (request.is_late or has_room):
+            return
+        self._num_late += not request.is_late
+        request.is_late = True
+        self._note(request, "timed_out", f"no answer in {self._timeout_s} s")
+        request.begin()
+
+    def _note(self, request: "_Running[Any]", outcome: str, reason: object) -> None:
+        self._meter.record(ATTEMPTS, 1, outcome=outcome)
+        logger.warning("request %s: %s, asking again", request.request_id, reason)
+
+
+class _Running(Generic[Result]):
+    """The attempts at one request, and those of them that are still at work."""
+
+    def __init__(self, attempt: Callable[[int], Awaitable[Result]], request_id: str) -> None:
+        self.request_id = request_id
+        self.is_late = False
+        self.num_begun = 0
+        self.tasks: set[asyncio.Future[Result]] = set()
+        self._attempt = attempt
+
+    def begin(self) -> None:
+        self.tasks.add(asyncio.ensure_future(self._attempt(self.num_begun)))
+        self.num_begun += 1
+
+    async def next_done(self, timeout_s: float) -> asyncio.Future[Result] | None:
+        """One that has ended, or None after so many seconds without any."""
+        done, _ = await asyncio.wait(
+            self.tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            return None
+        task = done.pop()
+        self.tasks.remove(task)
+        return task
+
+    async def stop(self, discard: Callable[[Result], None]) -> None:
+        """Cancel the others; a result that came all the same is discarded."""
+        for task in self.tasks:
+            task.cancel()
+        for result in await asyncio.gather(*self.tasks, return_exceptions=True):
+            if not isinstance(result, BaseException):
+                discard(result)
+
+
+def _is_death(error: Exception) -> bool:
+    """Of a replica that had the request, as far as anybody knows because of it."""
+    return isinstance(error, ReplicaDiedError | EngineDeadError) and not isinstance(
+        error, EngineGoneError
+    )
 
 
 def _pause_s(number: int) -> float:

@@ -6,6 +6,7 @@ spreads over the next ones on the ring, which then hold it too; the others keep 
 """
 
 import math
+import zlib
 from typing import Any
 
 from ray.serve.config import RequestRouterConfig
@@ -14,6 +15,7 @@ from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 LOAD_FACTOR = 2.0  # of the mean number of requests per replica
 NUM_VIRTUAL_NODES = 400  # of each replica: with Serve's 100 one of four may get 30 % over its share
 MIN_ONGOING = 8  # as many run beside each other at next to no cost: no reason to leave the clip
+AGAIN = "#"  # in a session id: between the clip's key and what tells a further attempt from others
 
 
 class ClipRouter(ConsistentHashRouter):  # type: ignore[misc] # Ray is untyped
@@ -47,8 +49,20 @@ class ClipRouter(ConsistentHashRouter):  # type: ignore[misc] # Ray is untyped
             return ranks
         ongoing = {r.replica_id: self._num_ongoing(r.replica_id) for r in candidate_replicas}
         bound = self._bound(sum(ongoing.values()), len(ongoing))
-        within = [rank for rank in ranks if ongoing.get(rank[0].replica_id, 0) < bound]
-        return within + [rank for rank in ranks if rank not in within]
+        return sorted(ranks, key=lambda rank: ongoing.get(rank[0].replica_id, 0) >= bound)
+
+    def _lookup_ranked_replicas(self, routing_key: str) -> list[Any]:
+        """In the ring's order. A further attempt begins at any but the first, which has failed it.
+
+        Not at the second: all who lost one replica would go there together, and with them the request
+        that may have killed it.
+        """
+        clip_key, _, attempt = routing_key.partition(AGAIN)
+        ranked: list[Any] = super()._lookup_ranked_replicas(clip_key)
+        if not attempt or len(ranked) < 2:
+            return ranked
+        start = 1 + zlib.crc32(attempt.encode()) % (len(ranked) - 1)
+        return ranked[start:] + ranked[:start]
 
     def _num_ongoing(self, replica_id: Any) -> int:
         return int(self.replica_queue_len_cache.get(replica_id) or 0)
@@ -59,6 +73,9 @@ class ClipRouter(ConsistentHashRouter):  # type: ignore[misc] # Ray is untyped
         return max(self._min_ongoing, math.ceil(share))
 
 
-CLIP_AFFINITY = RequestRouterConfig(
-    request_router_class="serve_app.deployments.clip_router:ClipRouter"
-)
+def clip_affinity(min_ongoing: int = MIN_ONGOING) -> RequestRouterConfig:
+    """Of a deployment whose replicas have no use for more requests while they have `min_ongoing`."""
+    return RequestRouterConfig(
+        request_router_class="serve_app.deployments.clip_router:ClipRouter",
+        request_router_kwargs={"min_ongoing": min_ongoing},
+    )

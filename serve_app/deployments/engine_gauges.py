@@ -1,32 +1,25 @@
 """The engine's load, every other second: Ray forgets a gauge that is not set; an idle engine sets none."""
 
 import asyncio
-from collections import defaultdict
-
-from prometheus_client import REGISTRY
+import logging
+from collections.abc import Callable
 
 from serve_app.metrics import ENGINE_REQUESTS, KV_CACHE_USAGE, Meter
+from serve_app.types import EngineLoad
+
+logger = logging.getLogger(__name__)
 
 PERIOD_S = 2.0
-RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
-KV_CACHE = "vllm:kv_cache_usage_perc"  # a share, 0..1, whatever its name says
 
 
-async def report_engine(meter: Meter) -> None:
-    """Until it is cancelled. The engine must report to this process's registry: see stat_loggers."""
+async def report_engine(load: Callable[[], EngineLoad], meter: Meter) -> None:
+    """Until it is cancelled, whatever goes wrong once: alerts rest on it."""
     while True:
-        now = vllm_gauges()
-        meter.record(ENGINE_REQUESTS, now[RUNNING], state="running")
-        meter.record(ENGINE_REQUESTS, now[WAITING], state="waiting")
-        meter.record(KV_CACHE_USAGE, now[KV_CACHE])
+        try:
+            now = load()
+            meter.record(ENGINE_REQUESTS, now.num_running, state="running")
+            meter.record(ENGINE_REQUESTS, now.num_waiting, state="waiting")
+            meter.record(KV_CACHE_USAGE, now.kv_cache_usage)
+        except Exception:
+            logger.exception("the engine's load could not be reported")
         await asyncio.sleep(PERIOD_S)
-
-
-def vllm_gauges() -> dict[str, float]:
-    """By vLLM's names; 0 for what it has not set yet."""
-    found: dict[str, float] = defaultdict(float)
-    for metric in REGISTRY.collect():
-        if metric.name.startswith("vllm:") and metric.type == "gauge":
-            for sample in metric.samples:
-                found[sample.name] += sample.value
-    return found

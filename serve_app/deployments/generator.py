@@ -47,7 +47,7 @@ class Generator:
         self._engine = Engine(open_checkpoint(model), settings, reports_to_ray=True)
         asked = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
         self._asked = TracedEngine(asked, self._traces)
-        self._reporting = asyncio.create_task(report_engine(RayMeter()))
+        self._reporting = asyncio.create_task(report_engine(self._engine.load, RayMeter()))
 
     async def answer(
         self,

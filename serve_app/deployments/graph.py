@@ -4,17 +4,31 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+)
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from serve_app.bundled import SAMPLE
-from serve_app.deployments.attempts import repeated
-from serve_app.errors import DeadlineExceededError, OverloadedError, ReplicaLostError, ServeAppError
+from serve_app.deployments.attempts import Attempts
+from serve_app.deployments.clip_router import AGAIN
+from serve_app.errors import (
+    DeadlineExceededError,
+    NotReadyError,
+    OverloadedError,
+    ReplicaDiedError,
+    ReplicaLostError,
+    ServeAppError,
+)
+from serve_app.metrics import Meter
 from serve_app.settings import LimitSettings
 from serve_app.types import (
     Answer,
@@ -34,17 +48,24 @@ Request = AnswerRequest | ScoreRequest
 
 WARM_UP_RETRY_S = 1.0
 WARM_UP_TIMEOUT_S = 120.0  # of one attempt, which waits for the engine to load; then comes the next
+ATTEMPT_SHARE = 0.7  # of the deadline, after which a second attempt begins
 
 
 class Graph:
     """Preprocessor -> Generator as an AnswerService."""
 
     def __init__(
-        self, preprocessor: DeploymentHandle, generator: DeploymentHandle, limits: LimitSettings
+        self,
+        preprocessor: DeploymentHandle,
+        generator: DeploymentHandle,
+        limits: LimitSettings,
+        meter: Meter,
     ) -> None:
         self._preprocessor = preprocessor
         self._generator = generator
         self._limits = limits
+        attempt_timeout_s = limits.attempt_timeout_s or ATTEMPT_SHARE * limits.request_timeout_s
+        self._attempts = Attempts(attempt_timeout_s, meter)
         self._num_in_flight = 0
         self.is_ready = False
 
@@ -86,31 +107,35 @@ class Graph:
         begun: Begun | None = None
         deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s
         try:
-            async with asyncio.timeout_at(deadline):
-                begun = await self._repeated(request, lambda n: self._begin(request, n))
+            async with self._until(deadline):
+                begun = await self._begun(request)
             delta: AnswerDelta | None = begun.first
             while delta is not None:
                 yield delta
                 # Not around the yield: the next delta may be asked for by another task.
-                async with asyncio.timeout_at(deadline):
+                async with self._until(deadline):
                     delta = await anext(begun.deltas, None)
             begun = None
-        except TimeoutError:
-            raise self._too_late() from None
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except Exception as error:
             raise unwrap(error) from None
         finally:
             self._num_in_flight -= 1
-            if (
-                begun is not None
-            ):  # the client left, the deadline passed, or a stage failed: stop both
+            # The client left, the deadline passed, or a stage failed: stop both.
+            if begun is not None:
                 begun.cancel()
 
-    async def _begin(self, request: AnswerRequest, number: int) -> "Begun":
-        """One attempt at a stream, as far as its first delta."""
-        clip, generator = self._decode(request, number)
+    async def _begun(self, request: AnswerRequest) -> "Begun":
+        """A stream as far as its first delta."""
+        key = await routing_key(request.source)
+        return await self._attempts.first_result(
+            lambda number: self._begin(request, key, number), request.request_id, Begun.cancel
+        )
+
+    async def _begin(self, request: AnswerRequest, key: str, number: int) -> "Begun":
+        """One attempt at it."""
+        clip, generator = self._decode(request, key, number)
         deltas = generator.options(stream=True).stream.remote(
             clip,
             request.question,
@@ -143,7 +168,7 @@ class Graph:
                 request.traceparent,
             )
 
-        answer: Answer = await self._repeated(request, lambda n: self._send(request, ask, n))
+        answer: Answer = await self._asked(request, ask)
         return answer
 
     async def _score(self, request: ScoreRequest) -> LabelScores:
@@ -157,13 +182,17 @@ class Graph:
                 request.traceparent,
             )
 
-        scores: LabelScores = await self._repeated(request, lambda n: self._send(request, ask, n))
+        scores: LabelScores = await self._asked(request, ask)
         return scores
 
-    async def _repeated(
-        self, request: Request, attempt: Callable[[int], Awaitable[Result]]
-    ) -> Result:
-        return await repeated(attempt, self._limits.attempt_timeout_s, request.request_id)
+    async def _asked(
+        self, request: Request, ask: Callable[[DeploymentHandle, Any], DeploymentResponse]
+    ) -> Any:
+        """What a generator says about the decoded clip; `ask` puts the question to it."""
+        key = await routing_key(request.source)
+        return await self._attempts.first_result(
+            lambda number: self._send(request, ask, key, number), request.request_id
+        )
 
     async def _admitted(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The work's result by the deadline, unless too many requests are inside already."""
@@ -173,10 +202,9 @@ class Graph:
             work.close()
             raise
         try:
-            async with asyncio.timeout(self._limits.request_timeout_s):
+            deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s
+            async with self._until(deadline):
                 return await work
-        except TimeoutError:
-            raise self._too_late() from None
         finally:
             self._num_in_flight -= 1
 
@@ -186,31 +214,46 @@ class Graph:
             raise OverloadedError(f"{limit} requests are in progress already; the limit is {limit}")
         self._num_in_flight += 1
 
-    def _too_late(self) -> DeadlineExceededError:
-        return DeadlineExceededError(f"no answer within {self._limits.request_timeout_s} s")
+    @asynccontextmanager
+    async def _until(self, deadline: float) -> AsyncIterator[None]:
+        """Raises DeadlineExceededError at that time of the loop. A stage's own TimeoutError stays one."""
+        try:
+            async with asyncio.timeout_at(deadline) as timer:
+                yield
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            limit_s = self._limits.request_timeout_s
+            raise DeadlineExceededError(f"no answer within {limit_s} s") from None
 
     async def _send(
-        self, request: Request, ask: Callable[[DeploymentHandle, Any], Any], number: int
+        self,
+        request: Request,
+        ask: Callable[[DeploymentHandle, Any], DeploymentResponse],
+        key: str,
+        number: int,
     ) -> Any:
-        """What a generator says about the decoded clip; `ask` puts the question to it."""
-        clip, generator = self._decode(request, number)
+        """One attempt at it."""
+        clip, generator = self._decode(request, key, number)
         answer = ask(generator, clip)
         try:
             return await answer
-        except asyncio.CancelledError:
-            # The client left, or the deadline passed: stop both stages.
-            answer.cancel()
-            clip.cancel()
+        except BaseException as error:
+            # The client left, the deadline passed, or a stage failed: nobody waits for either any more.
+            cancel(answer, clip)
+            if isinstance(error, Exception):
+                raise unwrap(error) from None
             raise
-        except Exception as error:
-            raise unwrap(error) from None
 
-    def _decode(self, request: Request, number: int) -> tuple[DeploymentResponse, DeploymentHandle]:
+    def _decode(
+        self, request: Request, key: str, number: int
+    ) -> tuple[DeploymentResponse, DeploymentHandle]:
         """The clip, to be passed on un-awaited so that its pixels go from replica to replica; and to whom.
 
         Requests of one clip go to the replicas that hold it; a further attempt begins at others.
         """
-        key = f"{clip_key(request.source)}{f'-{number}' if number else ''}"
+        if number:
+            key += f"{AGAIN}{request.request_id}-{number}"
         preprocessor = self._preprocessor.options(session_id=key, _by_reference=True)
         generator = self._generator.options(session_id=key, _by_reference=True)
         clip = preprocessor.decode.remote(request.source, request.options, request.traceparent)
@@ -226,8 +269,14 @@ class Begun:
     first: AnswerDelta | None = None
 
     def cancel(self) -> None:
-        self.deltas.cancel()
-        self.clip.cancel()
+        cancel(self.deltas, self.clip)
+
+
+def cancel(*responses: Any) -> None:
+    """What is still at work for them stops. Serve raises here what one has failed with already."""
+    for response in responses:
+        with suppress(Exception):
+            response.cancel()
 
 
 def clip_key(source: ClipSource) -> str:
@@ -236,6 +285,13 @@ def clip_key(source: ClipSource) -> str:
         return hashlib.sha256(source.data).hexdigest()
     named = source.path or source.url or ""
     return hashlib.sha256(named.encode()).hexdigest()
+
+
+async def routing_key(source: ClipSource) -> str:
+    """In a thread of its own: the hash of a large clip takes longer than others should wait."""
+    if source.data is None:
+        return clip_key(source)
+    return await asyncio.to_thread(clip_key, source)
 
 
 def unwrap(error: Exception) -> Exception:
@@ -247,7 +303,11 @@ def unwrap(error: Exception) -> Exception:
         return cause
     if isinstance(cause, BackPressureError):
         return OverloadedError(f"a stage behind the ingress is full: {cause}")
-    # RayServeException itself: the clip's producer died before the generator had the clip.
+    if isinstance(cause, DeploymentUnavailableError):
+        return NotReadyError(cause.message)
+    # The second: of the clip's producer, before the generator had the clip. Serve wraps it.
+    if isinstance(cause, ActorDiedError) or isinstance(cause.__cause__, ActorDiedError):
+        return ReplicaDiedError(f"the replica that held the request is gone: {cause}")
     if isinstance(cause, (RayError, RayServeException)):
-        return ReplicaLostError(f"the replica that held the request is gone: {cause}")
+        return ReplicaLostError(f"a call to a replica failed: {cause}")
     return error

@@ -25,11 +25,10 @@ class Ingress:
     ) -> None:
         # Also where the config came by `serve deploy`, past our own command.
         check_exposure(_proxy_host(), settings.access)
-        self._graph = Graph(preprocessor, generator, settings.limits)
+        meter = RayMeter()
+        self._graph = Graph(preprocessor, generator, settings.limits, meter)
         self._settings = settings
-        self._observers = Observers(
-            RayMeter(), open_traces(settings.traces, "Ingress"), cluster_status
-        )
+        self._observers = Observers(meter, open_traces(settings.traces, "Ingress"), cluster_status)
         log_to_stderr()
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -9,7 +9,7 @@ from ray.serve.handle import DeploymentHandle
 from serve import holders as holders_module
 from serve.holders import Holder, hit_rate, idle_while_another_has, three_questions_each, visit_all
 
-from serve_app.deployments.clip_router import CLIP_AFFINITY, ClipRouter
+from serve_app.deployments.clip_router import clip_affinity
 
 NUM_REPLICAS, NUM_CLIENTS, NUM_CLIPS = 4, 32, 200
 TAKES_S = 0.05
@@ -18,7 +18,7 @@ BATCH = 16  # what an engine runs at a time; what comes beyond it waits
 
 @pytest.fixture(scope="module")
 def by_clip(server_url: str) -> Iterator[DeploymentHandle]:
-    yield from deployed("by-clip", CLIP_AFFINITY)
+    yield from deployed("by-clip", clip_affinity())
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +64,3 @@ async def test_a_clip_that_half_of_all_ask_about_spreads_and_leaves_nobody_idle(
     assert rate >= 0.8
     assert len(hot) > 1
     assert idle_s < 0.02 * took_s  # as it begins and as it ends
-
-
-@pytest.mark.parametrize(
-    ("num_ongoing", "bound"),
-    [(0, 8), (15, 8), (16, 9), (31, 16), (400, 201)],
-)
-def test_the_bound_is_a_share_of_the_load(num_ongoing: int, bound: int) -> None:
-    router = object.__new__(ClipRouter)
-    router._load_factor, router._min_ongoing = 2.0, 8
-    assert router._bound(num_ongoing, 4) == bound

@@ -10,7 +10,7 @@ from ray import cloudpickle, serve
 from serve import stages as stages_module
 from serve.stages import FakeGenerator, FakePreprocessor, Root
 
-from serve_app.deployments.clip_router import CLIP_AFFINITY
+from serve_app.deployments.clip_router import clip_affinity
 from serve_app.deployments.graph import Graph
 from serve_app.errors import (
     ClipOverLimitError,
@@ -21,6 +21,7 @@ from serve_app.errors import (
     QuestionTooLongError,
     ReplicaLostError,
 )
+from serve_app.metrics import NoMeter
 from serve_app.settings import LimitSettings
 from serve_app.types import Answer, AnswerDelta, AnswerRequest, ClipSource, ScoreRequest
 
@@ -43,7 +44,7 @@ def stages(server_url: str, log: Path) -> Iterator[None]:
         num_replicas=2,
         max_ongoing_requests=4,
         max_queued_requests=4,
-        request_router_config=CLIP_AFFINITY,
+        request_router_config=clip_affinity(),
         ray_actor_options=no_cpus,
     )
     preprocessor, generator = stage(FakePreprocessor).bind(log), stage(FakeGenerator).bind(log)
@@ -58,6 +59,7 @@ def graph(**limits: float) -> Graph:
         serve.get_deployment_handle("FakePreprocessor", APP),
         serve.get_deployment_handle("FakeGenerator", APP),
         LimitSettings.model_validate(limits),
+        NoMeter(),
     )
 
 

@@ -10,8 +10,9 @@ from ray import cloudpickle, serve
 from serve import stages as stages_module
 from serve.stages import BusyGenerator, FakePreprocessor, Root
 
-from serve_app.deployments.clip_router import CLIP_AFFINITY
+from serve_app.deployments.clip_router import clip_affinity
 from serve_app.deployments.graph import Graph
+from serve_app.metrics import NoMeter
 from serve_app.serve_config import LOAD_POLICY
 from serve_app.settings import LimitSettings
 from serve_app.types import AnswerRequest, ClipSource
@@ -46,14 +47,14 @@ def scaled(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         graceful_shutdown_timeout_s=30,
         graceful_shutdown_wait_loop_s=0.2,
         autoscaling_config=SCALING,
-        request_router_config=CLIP_AFFINITY,
+        request_router_config=clip_affinity(),
         ray_actor_options=no_cpus,
     ).bind(MAX_NUM_SEQS, ANSWER_S)
     root = serve.deployment(Root, ray_actor_options=no_cpus).bind(preprocessor, generator)
     serve.run(root, name=APP, route_prefix="/scaled")
     preprocessor = serve.get_deployment_handle("FakePreprocessor", APP)
     generator = serve.get_deployment_handle("BusyGenerator", APP)
-    yield Graph(preprocessor, generator, LimitSettings())
+    yield Graph(preprocessor, generator, LimitSettings(), NoMeter())
     serve.delete(APP)
     generator.shutdown()  # else it goes on reporting its queue after Ray's end
 

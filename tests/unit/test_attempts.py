@@ -1,19 +1,24 @@
-"""Attempts at a request: which failures are tried again, how often, and for how long."""
+"""Attempts at a request: which failures are tried again, how often, and beside what."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
 
 import pytest
 
 from serve_app.deployments import attempts
-from serve_app.deployments.attempts import repeated
+from serve_app.deployments.attempts import Attempts
 from serve_app.errors import (
     EngineDeadError,
     EngineGoneError,
+    NotReadyError,
     OverloadedError,
     PoisonedRequestError,
+    ReplicaDiedError,
     ReplicaLostError,
 )
+from serve_app.metrics import ATTEMPTS, Metric
+
+DIED, LOST, GONE = ReplicaDiedError("x"), ReplicaLostError("x"), EngineGoneError("x")
 
 
 class Work:
@@ -22,6 +27,7 @@ class Work:
     def __init__(self, *steps: Exception | float | str) -> None:
         self._steps = list(steps)
         self.numbers: list[int] = []
+        self.num_cancelled = 0
 
     async def __call__(self, number: int) -> str:
         self.numbers.append(number)
@@ -29,51 +35,122 @@ class Work:
         if isinstance(step, Exception):
             raise step
         if isinstance(step, float):
-            await asyncio.sleep(step)
-            return "late"
+            try:
+                await asyncio.sleep(step)
+            except asyncio.CancelledError:
+                self.num_cancelled += 1
+                raise
+            return f"late {number}"
         return step
 
 
-async def run(work: Callable[[int], object], timeout_s: float = 5) -> str:
-    return await repeated(work, timeout_s, "r")  # type: ignore[arg-type]
+class Outcomes:
+    """A Meter that counts."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def record(self, metric: Metric, value: float, **labels: str) -> None:
+        assert (metric, value) == (ATTEMPTS, 1)
+        self.counts[labels["outcome"]] += 1
 
 
-@pytest.mark.parametrize("error", [ReplicaLostError("x"), EngineDeadError("x")])
+async def run(work: Work, timeout_s: float = 5, outcomes: Outcomes | None = None) -> str:
+    return await Attempts(timeout_s, outcomes or Outcomes()).first_result(work, "r")
+
+
+@pytest.mark.parametrize("error", [LOST, DIED, EngineDeadError("x")])
 async def test_a_lost_replica_costs_one_more_attempt(error: Exception) -> None:
-    work = Work(error, "answer")
-    assert await run(work) == "answer"
+    work, outcomes = Work(error, "answer"), Outcomes()
+    assert await run(work, outcomes=outcomes) == "answer"
     assert work.numbers == [0, 1]
+    assert outcomes.counts == {"lost": 1}
 
 
-async def test_two_lost_replicas_are_enough() -> None:
-    work = Work(ReplicaLostError("x"), EngineDeadError("y"), "answer")
+async def test_two_dead_replicas_are_enough() -> None:
+    work, outcomes = Work(DIED, EngineDeadError("y"), "answer"), Outcomes()
     with pytest.raises(PoisonedRequestError):
-        await run(work)
+        await run(work, outcomes=outcomes)
+    assert work.numbers == [0, 1]
+    assert outcomes.counts == {"lost": 2, "poisoned": 1}
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [[GONE] * 4, [LOST] * 4, [DIED, LOST, DIED, GONE, DIED]],
+    ids=["gone", "lost", "not in a row"],
+)
+async def test_what_was_lost_without_two_deaths_in_a_row_killed_nobody(
+    errors: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "FIRST_PAUSE_S", 0.001)
+    assert await run(Work(*errors, "answer")) == "answer"
+
+
+async def test_a_silent_attempt_is_joined_by_another_and_the_first_answer_counts() -> None:
+    silent, outcomes = Work(60.0, "answer"), Outcomes()
+    assert await run(silent, 0.05, outcomes) == "answer"
+    assert silent.num_cancelled == 1
+    assert outcomes.counts == {"timed_out": 1}
+    slow = Work(0.2, 60.0)  # it keeps its place in the queue
+    assert await run(slow, 0.05) == "late 0"
+    assert slow.num_cancelled == 1
+
+
+async def test_there_are_never_three_attempts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "RECHECK_S", 0.02)
+    work = Work(0.3, 60.0, "never asked")
+    assert await run(work, 0.02) == "late 0"
     assert work.numbers == [0, 1]
 
 
-async def test_an_engine_that_was_dead_before_was_not_killed_by_this_request() -> None:
-    work = Work(*[EngineGoneError("x")] * 4, "answer")
-    assert await run(work) == "answer"
+async def test_a_lost_attempt_leaves_the_other_at_work() -> None:
+    work = Work(0.2, DIED, "never asked")
+    assert await run(work, 0.05) == "late 0"
+    assert work.numbers == [0, 1]
 
 
-async def test_an_attempt_that_hangs_is_left() -> None:
-    work = Work(60.0, 60.0, 60.0, "answer")
-    assert await run(work, timeout_s=0.05) == "answer"
-    assert work.numbers == [0, 1, 2, 3]  # nobody died: it may go on until the deadline
+async def test_where_all_are_late_at_most_half_are_asked_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attempts, "RECHECK_S", 0.02)
+    shared = Attempts(0.05, Outcomes())
+    works = [Work(0.4, 60.0) for _ in range(8)]
+    answers = await asyncio.gather(*(shared.first_result(work, "r") for work in works))
+    assert answers == ["late 0"] * 8
+    assert sum(len(work.numbers) == 2 for work in works) == 4
+    later = Work(60.0, "answer")  # and none of them counts any more
+    assert await shared.first_result(later, "r") == "answer"
 
 
-@pytest.mark.parametrize("error", [OverloadedError("full"), ValueError("a bug"), TimeoutError()])
+async def test_a_second_result_is_discarded() -> None:
+    both = asyncio.Event()
+
+    async def attempt(number: int) -> int:
+        if number == 1:
+            both.set()
+        await both.wait()
+        return number
+
+    discarded: list[int] = []
+    first = await Attempts(0.01, Outcomes()).first_result(attempt, "r", discarded.append)
+    assert {first, *discarded} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "error", [OverloadedError("full"), NotReadyError("x"), ValueError("a bug"), TimeoutError()]
+)
 async def test_other_errors_are_final(error: Exception) -> None:
-    work = Work(error, "answer")
     with pytest.raises(type(error)):
-        await run(work)
+        await run(Work(error, "answer"))
 
 
 async def test_the_callers_deadline_ends_it_all() -> None:
+    work = Work(60.0, 60.0)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
-            await run(Work(*[60.0] * 100), timeout_s=0.05)
+            await run(work, timeout_s=0.05)
+    assert work.num_cancelled == 2
 
 
 def test_pauses_grow_to_a_limit() -> None:

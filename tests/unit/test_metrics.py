@@ -16,6 +16,7 @@ from unit.test_api import QUESTION, FakeService
 
 from serve_app.api.app import create_api
 from serve_app.api.observers import Observers
+from serve_app.deployments import engine_gauges
 from serve_app.deployments.watched_decode import WatchedDecode
 from serve_app.errors import ClipNotFoundError, ConfigurationError
 from serve_app.in_flight import InFlight
@@ -25,7 +26,9 @@ from serve_app.metrics import (
     CLIP_FAILURES,
     CLIP_WAIT_SECONDS,
     CLIPS,
+    ENGINE_REQUESTS,
     IN_FLIGHT,
+    KV_CACHE_USAGE,
     METRICS,
     REQUEST_SECONDS,
     REQUESTS,
@@ -35,7 +38,7 @@ from serve_app.metrics import (
 )
 from serve_app.settings import AccessSettings, AppSettings, MediaSettings, TraceSettings
 from serve_app.traces import NoTraces, open_traces
-from serve_app.types import ClipSource, DecodeOptions
+from serve_app.types import ClipSource, DecodeOptions, EngineLoad
 
 
 @dataclass
@@ -210,3 +213,17 @@ def test_a_stage_begins_no_trace_by_itself(monkeypatch: pytest.MonkeyPatch) -> N
     with traces.span("preprocess", None) as span:
         assert span.traceparent is None
     traces.close()
+
+
+async def test_the_engines_load_is_reported_again_after_a_failure(
+    meter: ListMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_gauges, "PERIOD_S", 0.01)
+    loads = iter([EngineLoad(1, 0, 0.5, 64), None, EngineLoad(3, 2, 0.75, 64)])
+    reporting = asyncio.create_task(engine_gauges.report_engine(lambda: next(loads), meter))  # type: ignore[arg-type, return-value]
+    async with asyncio.timeout(5):
+        while len(meter.of(KV_CACHE_USAGE)) < 2:
+            await asyncio.sleep(0.01)
+    reporting.cancel()
+    assert meter.of(ENGINE_REQUESTS)[2:] == [(3, {"state": "running"}), (2, {"state": "waiting"})]
+    assert meter.of(KV_CACHE_USAGE) == [(0.5, {}), (0.75, {})]
