@@ -5,10 +5,11 @@
     python scripts/try_faults.py scale      from one Generator to four and back, by load
     python scripts/try_faults.py zero       the last Generator goes when nobody asks; then all ask at once
     python scripts/try_faults.py ingress    an ingress replica is killed; clients try again
-    python scripts/try_faults.py hosts      hosts die, are cut off, and come back (needs root)
+    python scripts/try_faults.py hosts      hosts are drained, die, are cut off, and come back (needs root)
     python scripts/try_faults.py affinity   200 clips on four engines: how many questions meet their clip
 
-Prints figures as JSON; exit status 1 where a request failed or an answer was not the undisturbed one.
+Prints figures as JSON; exit status 1 where a request failed, an answer was not the undisturbed one, or
+something else that the scenario promises was broken.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def main() -> int:
         data.mkdir()
         figures = asyncio.run(SCENARIOS[args.scenario](data, args.clients, args.seconds))
     print(json.dumps(figures, indent=1))
-    return int(figures["num_failed"] > 0 or figures["num_wrong"] > 0)
+    return int(figures["num_failed"] > 0 or figures["num_wrong"] > 0 or bool(figures.get("broken")))
 
 
 if __name__ == "__main__":

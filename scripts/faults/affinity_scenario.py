@@ -1,4 +1,4 @@
-"""Questions of one clip on four real engines: how many of the further ones meet it there."""
+"""Questions of one clip on four real engines: how many of the further ones meet it there, and who idles."""
 
 import asyncio
 import random
@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from faults.cluster import fake_cluster, write_config
+from faults.engine_watch import watched_engines
 from faults.load import CLIENT_TIMEOUT_S
 from serve_app.demo.clips import label_scenes
 from serve_app.demo.world import write_scenes
@@ -17,6 +18,7 @@ from serve_app.serve_config import load_serve_config
 from serve_app.server import running_server
 
 NUM_CLIPS, NUM_QUESTIONS, NUM_REPLICAS = 200, 3, 4
+MIN_HIT_RATES = {"by_clip": 0.9, "one_hot_clip": 0.8}
 MIN_CACHED_TOKENS = 16  # the questions' common beginning alone is shorter than a block
 
 
@@ -25,14 +27,26 @@ async def affinity(folder: Path, num_clients: int, seconds: float) -> dict[str, 
     with fake_cluster(NUM_REPLICAS) as cluster:
         config = write_config(folder, {"num_replicas": NUM_REPLICAS}, folder)
         with running_server(load_serve_config(config), cluster.address) as url:
-            rates, failed = {}, 0
+            rates, idle, failed = {}, {}, 0
             for number, (name, ask_all) in enumerate(RUNS.items()):
                 scenes = label_scenes(NUM_CLIPS, 9_100_000 + 1_000 * number)
                 clips = write_scenes(scenes, folder / name)
-                visits = await _visit_all(url, ask_all(clips), num_clients)
+                async with watched_engines() as watch:
+                    visits = await _visit_all(url, ask_all(clips), num_clients)
                 rates[name] = round(_hit_rate(visits), 3)
+                idle[name] = round(watch.idle_share, 3)
                 failed += sum(visit is None for visit in visits)
-            return {"hit_rates": rates, "num_failed": failed, "num_wrong": 0}
+            return {
+                "hit_rates": rates,
+                "idle_while_another_queues": idle,
+                "num_failed": failed,
+                "num_wrong": 0,
+                "broken": [
+                    f"{name}: hit rate below {least}"
+                    for name, least in MIN_HIT_RATES.items()
+                    if rates[name] < least
+                ],
+            }
 
 
 def _three_each(clips: Sequence[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Hosts that die, are cut off, and come back, under load."""
+"""Hosts that are told to go, die, are cut off, and come back, under load."""
 
 import asyncio
 import sys
@@ -17,13 +17,22 @@ CUT_OFF_S = 10.0
 
 
 async def hosts(folder: Path, num_clients: int, seconds: float) -> dict[str, Any]:
-    """Two Generators on three hosts: one is killed, one is cut off for 10 s and comes back, and is needed."""
+    """Two Generators on three hosts: one is drained and started again, one is killed, one is cut off for 10 s
+    and comes back, and is needed.
+    """
     with running_hosts(3, folder) as (head, *workers):
         url = await _serve(head, folder)
         load = await prepared(url, folder)
         by_step = {}
         async with load.running(num_clients):
             await asyncio.sleep(seconds / 4)
+            leaving = _with_generator(workers)
+            leaving.terminate()
+            await until(lambda: _has_ended(leaving))
+            by_step["host_drained"] = load.figures()
+            leaving.start_ray()
+            await until(lambda: _has_joined(leaving))
+
             victim = _with_generator(workers)
             victim.kill()
             spare = [each for each in workers if each is not victim]
@@ -47,7 +56,8 @@ async def hosts(folder: Path, num_clients: int, seconds: float) -> dict[str, Any
             await until(lambda: _has_more(load, num_before))
             by_step["host_back"] = load.figures()
     longest_s = max(load.latencies_s)
-    return load.figures() | {"by_step": by_step, "none_hung": longest_s < CLIENT_TIMEOUT_S}
+    broken = [] if longest_s < CLIENT_TIMEOUT_S else ["a request hung"]
+    return load.figures() | {"by_step": by_step, "broken": broken}
 
 
 async def _serve(head: Host, folder: Path) -> str:
@@ -73,6 +83,14 @@ async def _is_ready(url: str) -> bool:
 
 def _with_generator(workers: list[Host]) -> Host:
     return next(host for host in workers if host.runs(GENERATOR))
+
+
+async def _has_ended(host: Host) -> bool:
+    return not host.is_up
+
+
+async def _has_joined(host: Host) -> bool:
+    return host.has_joined
 
 
 async def _all_run(workers: list[Host]) -> bool:

@@ -17,8 +17,12 @@ NETWORK = "10.213.77"
 RAY_PORT = 6379
 START_TIMEOUT_S = 120.0
 STARTED = "Ray runtime started"
-# A lost host is noticed in seconds.
-ENVIRONMENT = {"RAY_health_check_failure_threshold": "3", "RAY_health_check_period_ms": "1000"}
+# A lost host is noticed in seconds; one that is told to go may take its time, as on Kubernetes.
+ENVIRONMENT = {
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "120",
+}
 
 
 @dataclass
@@ -100,6 +104,11 @@ class Host:
         for pid in self._pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM to its Ray, which drains, and then ends: what Kubernetes does with a pod."""
+        assert self._ray is not None, "Ray was started"
+        self._ray.terminate()
 
     def _pids(self) -> list[int]:
         command = ["ip", "netns", "pids", self.name]
