@@ -1,5 +1,6 @@
 """The nouns that travel between processes: plain dataclasses and numpy arrays."""
 
+import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,15 @@ class ClipSource:
         given = [each for each in (self.path, self.data, self.url) if each is not None]
         assert len(given) == 1, "a source is a path, bytes or a URL"
         assert self.features.keys() <= set(FEATURE_NAMES), f"unknown among {set(self.features)}"
+
+    def key(self) -> str:
+        """Names the clip: by the path or URL as given, or by its bytes, all of which it reads."""
+        if self.data is not None:
+            return f"data-{hashlib.sha256(self.data).hexdigest()}"
+        kind, name = ("path", self.path) if self.url is None else ("url", self.url)
+        assert name is not None
+        # Names of files need not be text, and come with surrogates then.
+        return f"{kind}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

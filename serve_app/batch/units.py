@@ -1,6 +1,5 @@
 """Rows of a manifest into units of work: rows about one clip together, within a bounded window."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -59,9 +58,7 @@ def _put(window: _Window, row: Row, defaults: Defaults, settings: AppSettings) -
 
 
 def _key(asked: Asked) -> Key:
-    source = asked.source
-    named = source.path if source.data is None else hashlib.sha256(source.data).hexdigest()
-    return named or "", asked.ask.request.options, asked.features
+    return asked.source.key(), asked.ask.request.options, asked.features
 
 
 def _units(window: _Window) -> Iterator[Unit]:

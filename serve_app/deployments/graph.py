@@ -1,7 +1,6 @@
 """One request through the graph: affinity, deadline, attempts, and errors back out of Ray's wrapping."""
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
@@ -210,7 +209,7 @@ class Graph:
 
         Requests of one clip go to the replicas that hold it; a further attempt begins at others.
         """
-        key = f"{clip_key(request.source)}{f'-{number}' if number else ''}"
+        key = f"{request.source.key()}{f'-{number}' if number else ''}"
         preprocessor = self._preprocessor.options(session_id=key, _by_reference=True)
         generator = self._generator.options(session_id=key, _by_reference=True)
         clip = preprocessor.decode.remote(request.source, request.options, request.traceparent)
@@ -228,14 +227,6 @@ class Begun:
     def cancel(self) -> None:
         self.deltas.cancel()
         self.clip.cancel()
-
-
-def clip_key(source: ClipSource) -> str:
-    """What consistent hashing routes by: the path or URL as given, or the content."""
-    if source.data is not None:
-        return hashlib.sha256(source.data).hexdigest()
-    named = source.path or source.url or ""
-    return hashlib.sha256(named.encode()).hexdigest()
 
 
 def unwrap(error: Exception) -> Exception:
