@@ -243,21 +243,3 @@ class EngineLoad:
         float  # of its blocks, 0..1; blocks that only wait to be found again count as free
     )
     max_num_seqs: float  # requests it can run at once
-
-
-def request_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:
-    """Timings of a request as its caller saw them, from the stages' own figures.
-
-    Args:
-        stages: `decode`, and the engine's `queue`, `first_token` and `total`.
-        elapsed_ms: from the request's arrival to its last token.
-
-    What neither the decode worker nor the engine accounts for is waiting: it goes into `queue`.
-    """
-    outside_ms = elapsed_ms - stages["decode"] - stages["total"]
-    return {
-        "decode": stages["decode"],
-        "queue": outside_ms + stages["queue"],
-        "first_token": elapsed_ms - stages["total"] + stages["first_token"],
-        "total": elapsed_ms,
-    }

@@ -15,6 +15,7 @@ from serve_app.bundled import SAMPLE
 from serve_app.deployments.attempts import repeated
 from serve_app.errors import DeadlineExceededError, OverloadedError, ReplicaLostError, ServeAppError
 from serve_app.settings import LimitSettings
+from serve_app.timings import answer_timings_ms, score_timings_ms
 from serve_app.types import (
     Answer,
     AnswerDelta,
@@ -23,7 +24,6 @@ from serve_app.types import (
     LabelScores,
     Sampling,
     ScoreRequest,
-    request_timings_ms,
 )
 
 logger = logging.getLogger(__name__)
@@ -67,14 +67,14 @@ class Graph:
         started = time.perf_counter()
         answer = await self._admitted(self._answer(request))
         elapsed_ms = (time.perf_counter() - started) * 1e3
-        return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))
+        return replace(answer, timings_ms=answer_timings_ms(answer.timings_ms, elapsed_ms))
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         """See AnswerService. Raises what `answer` raises."""
         started = time.perf_counter()
         scores = await self._admitted(self._score(request))
         elapsed_ms = (time.perf_counter() - started) * 1e3
-        return replace(scores, timings_ms={**scores.timings_ms, "total": elapsed_ms})
+        return replace(scores, timings_ms=score_timings_ms(scores.timings_ms, elapsed_ms))
 
     async def stream(self, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
         """See AnswerService. The deadline is that of the whole answer. Raises what `answer` raises.

@@ -126,7 +126,8 @@ class FakeGenerator(Stage):
         traceparent: str | None,
     ) -> LabelScores:
         await self._die_or_hang(question)
-        return LabelScores(dict.fromkeys(labels, 1 / len(labels)), 1.0, Usage(0, 0, 0), {})
+        timings = {"decode": 1.0, "total": 0.0}
+        return LabelScores(dict.fromkeys(labels, 1 / len(labels)), 1.0, Usage(0, 0, 0), timings)
 
     async def _die_or_hang(self, question: str) -> None:
         if question == "die" or (question.startswith("once") and self._is_first(question)):
