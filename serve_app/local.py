@@ -27,25 +27,16 @@ class LocalPipeline:
     async def answer(self, request: AnswerRequest) -> Answer:
         """Raises a ServeAppError, the same ones as over HTTP."""
         started = time.perf_counter()
-        clip = await self._pool.decode(request.source, request.options)
-        answer = await self._engine.answer(
-            clip,
-            request.question,
-            request.sampling,
-            request.request_id,
-            request.prompt,
-            request.history,
-        )
+        clip = await self._pool.decode(request.source, request.decode_options)
+        answer = await self._engine.answer(clip, request)
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return replace(answer, timings_ms=answer_timings_ms(answer.timings_ms, elapsed_ms))
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         """Raises a ServeAppError, the same ones as over HTTP."""
         started = time.perf_counter()
-        clip = await self._pool.decode(request.source, request.options)
-        scores = await self._engine.score(
-            clip, request.question, request.labels, request.request_id, request.prompt
-        )
+        clip = await self._pool.decode(request.source, request.decode_options)
+        scores = await self._engine.score(clip, request)
         elapsed_ms = (time.perf_counter() - started) * 1e3
         return replace(scores, timings_ms=score_timings_ms(scores.timings_ms, elapsed_ms))
 

@@ -3,8 +3,8 @@
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,10 @@ class ClipSource:
         assert name is not None
         # Names of files need not be text, and come with surrogates then.
         return f"{kind}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
+
+
+NO_SOURCE = ClipSource(path="")
+"""In a request whose clip travels beside it: decoded, or once for many requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +151,9 @@ class AnswerRequest:
 
     source: ClipSource
     question: str
-    options: DecodeOptions = DecodeOptions()
+    decode_options: DecodeOptions = DecodeOptions()
     sampling: Sampling = Sampling()
-    prompt: PromptOptions = PromptOptions()
+    prompt_options: PromptOptions = PromptOptions()
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     history: tuple[Turn, ...] = ()  # before this question, the first one first
     traceparent: str | None = None  # W3C's, of the request's span; None: not traced
@@ -162,10 +166,18 @@ class ScoreRequest:
     source: ClipSource
     question: str
     labels: tuple[str, ...]
-    options: DecodeOptions = DecodeOptions()
-    prompt: PromptOptions = PromptOptions()
+    decode_options: DecodeOptions = DecodeOptions()
+    prompt_options: PromptOptions = PromptOptions()
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     traceparent: str | None = None
+
+
+Request = TypeVar("Request", bound=AnswerRequest | ScoreRequest)
+
+
+def without_source(request: Request) -> Request:
+    """The request as an engine takes it, beside the decoded clip."""
+    return replace(request, source=NO_SOURCE)
 
 
 @dataclass(frozen=True, slots=True)

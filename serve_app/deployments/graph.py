@@ -24,6 +24,7 @@ from serve_app.types import (
     LabelScores,
     Sampling,
     ScoreRequest,
+    without_source,
 )
 
 logger = logging.getLogger(__name__)
@@ -110,15 +111,7 @@ class Graph:
     async def _begin(self, request: AnswerRequest, number: int) -> "Begun":
         """One attempt at a stream, as far as its first delta."""
         clip, generator = self._decode(request, number)
-        deltas = generator.options(stream=True).stream.remote(
-            clip,
-            request.question,
-            request.sampling,
-            request.request_id,
-            request.prompt,
-            request.history,
-            request.traceparent,
-        )
+        deltas = generator.options(stream=True).stream.remote(clip, without_source(request))
         begun = Begun(clip, deltas)
         try:
             begun.first = await anext(deltas, None)
@@ -132,29 +125,14 @@ class Graph:
 
     async def _answer(self, request: AnswerRequest) -> Answer:
         def ask(generator: DeploymentHandle, clip: Any) -> Any:
-            return generator.answer.remote(
-                clip,
-                request.question,
-                request.sampling,
-                request.request_id,
-                request.prompt,
-                request.history,
-                request.traceparent,
-            )
+            return generator.answer.remote(clip, without_source(request))
 
         answer: Answer = await self._repeated(request, lambda n: self._send(request, ask, n))
         return answer
 
     async def _score(self, request: ScoreRequest) -> LabelScores:
         def ask(generator: DeploymentHandle, clip: Any) -> Any:
-            return generator.score.remote(
-                clip,
-                request.question,
-                request.labels,
-                request.request_id,
-                request.prompt,
-                request.traceparent,
-            )
+            return generator.score.remote(clip, without_source(request))
 
         scores: LabelScores = await self._repeated(request, lambda n: self._send(request, ask, n))
         return scores
@@ -212,7 +190,9 @@ class Graph:
         key = f"{request.source.key()}{f'-{number}' if number else ''}"
         preprocessor = self._preprocessor.options(session_id=key, _by_reference=True)
         generator = self._generator.options(session_id=key, _by_reference=True)
-        clip = preprocessor.decode.remote(request.source, request.options, request.traceparent)
+        clip = preprocessor.decode.remote(
+            request.source, request.decode_options, request.traceparent
+        )
         return clip, generator
 
 

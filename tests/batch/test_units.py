@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.batch.options import Defaults
-from serve_app.batch.rows import NO_SOURCE, Row, Unit
+from serve_app.batch.rows import Row, Unit
 from serve_app.batch.units import GROUP_ROWS, UNIT_ROWS, WINDOW_ROWS, make_units
 from serve_app.settings import AppSettings
+from serve_app.types import NO_SOURCE
 
 SETTINGS = AppSettings(model=Path("/model"))
 

@@ -1,6 +1,13 @@
 """What the nouns can do."""
 
-from serve_app.types import ClipSource
+from serve_app.types import (
+    NO_SOURCE,
+    AnswerRequest,
+    ClipSource,
+    ScoreRequest,
+    Turn,
+    without_source,
+)
 
 
 def test_a_clips_key_is_its_own() -> None:
@@ -15,3 +22,13 @@ def test_a_clips_key_is_its_own() -> None:
     keys = [source.key() for source in sources]
     assert len(set(keys)) == len(sources)
     assert keys == [source.key() for source in sources]
+
+
+def test_a_request_without_its_source_is_otherwise_the_same() -> None:
+    source = ClipSource(data=b"a clip")
+    answer = AnswerRequest(source, "Why?", history=(Turn("?", "!"),), traceparent="00-1-2-01")
+    score = ScoreRequest(source, "Which?", ("a", "b"))
+    for bare, whole in ((without_source(answer), answer), (without_source(score), score)):
+        assert bare.source == NO_SOURCE
+        names = set(type(whole).__slots__) - {"source"}
+        assert all(getattr(bare, name) == getattr(whole, name) for name in names)
