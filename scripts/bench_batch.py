@@ -43,7 +43,7 @@ from serve_app.media.pool import DecodePool
 from serve_app.serve_config import app_settings, load_serve_config
 from serve_app.server import running_server
 from serve_app.settings import AppSettings
-from serve_app.types import ClipSource, DecodeOptions, Sampling
+from serve_app.types import NO_SOURCE, AnswerRequest, ClipSource, DecodeOptions, Sampling
 
 CONFIG = Path("configs/serve.yaml")
 SEED = 7_000_000
@@ -128,16 +128,19 @@ async def compare(url: str, settings: AppSettings, args: argparse.Namespace, fol
     rates: dict[str, list[float]] = {}
     starts: list[float] = []
 
+    def asked(row: Row) -> AnswerRequest:
+        return AnswerRequest(NO_SOURCE, row["question"], sampling=sampling)
+
     async def ask_bare(row: Row) -> None:
         with contextlib.suppress(RequestError):  # a bad clip
             clip = await pool.decode(ClipSource(path=row["video"]), DecodeOptions())
-            await engine.answer(clip, row["question"], sampling)
+            await engine.answer(clip, asked(row))
 
     async def ask_once(some: list[Row]) -> None:
         """Rows about one clip."""
         with contextlib.suppress(RequestError):
             clip = await pool.decode(ClipSource(path=some[0]["video"]), DecodeOptions())
-            await asyncio.gather(*(engine.answer(clip, row["question"], sampling) for row in some))
+            await asyncio.gather(*(engine.answer(clip, asked(row)) for row in some))
 
     async with httpx.AsyncClient(base_url=url, timeout=120) as http:
 

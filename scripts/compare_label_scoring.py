@@ -19,28 +19,28 @@ from vllm import SamplingParams
 from serve_app.bundled import SAMPLE
 from serve_app.check import open_checkpoint
 from serve_app.emotions import NINE, emotion_question
-from serve_app.engine import DEFAULT_PROMPT, Engine
+from serve_app.engine import Engine
 from serve_app.label_tree import share_out
 from serve_app.media.decode import decode_clip
 from serve_app.prompt import encode_prompt
 from serve_app.settings import EngineSettings, MediaSettings
-from serve_app.types import Clip, DecodeOptions
+from serve_app.types import NO_SOURCE, Clip, DecodeOptions, PromptOptions, ScoreRequest
 
 QUESTION = emotion_question(NINE)
 
 
 async def steps(engine: Engine, clip: Clip) -> dict[str, float]:
-    return dict((await engine.score(clip, QUESTION, NINE)).probabilities)
+    return dict((await engine.score(clip, ScoreRequest(NO_SOURCE, QUESTION, NINE))).probabilities)
 
 
 async def whole(engine: Engine, clip: Clip) -> dict[str, float]:
-    encoded = encode_prompt(DEFAULT_PROMPT, QUESTION, engine._tokenizer)
+    encoded = encode_prompt(PromptOptions(), QUESTION, engine._tokenizer)
 
     async def one(label: str) -> float:
         tokens = [*engine._tokenizer.encode([label], "4.30"), engine._tokenizer.eos_id]
-        prompt = engine._prompt(replace(encoded, after_clip=[*encoded.after_clip, *tokens]), clip)
+        prompt = replace(encoded, after_clip=[*encoded.after_clip, *tokens])
         params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0)
-        output: Any = await engine._run(prompt, params, None)
+        output: Any = await engine._run(prompt, clip, params, "whole")
         last = zip(tokens, output.prompt_logprobs[-len(tokens) :], strict=True)
         return sum(float(logprobs[token].logprob) for token, logprobs in last)
 

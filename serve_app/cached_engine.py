@@ -3,17 +3,20 @@
 import hashlib
 import json
 import pickle
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from typing import Any
 
 from cachetools import TTLCache
 
-from serve_app.engine import DEFAULT_PROMPT, Engine, clip_uuid
+from serve_app.engine import Engine
+from serve_app.engine_inputs import clip_uuid
 from serve_app.settings import AnswerCacheSettings
-from serve_app.types import Answer, AnswerDelta, Clip, LabelScores, PromptOptions, Sampling, Turn
+from serve_app.types import Answer, AnswerDelta, AnswerRequest, Clip, LabelScores, ScoreRequest
 
+# Of a request's fields; what decoding made of the options is in the clip.
+NOT_OF_THE_ANSWER = {"source", "decode_options", "request_id", "traceparent"}
 NO_TIME_MS = {"queue": 0.0, "first_token": 0.0, "total": 0.0}
 
 
@@ -24,84 +27,53 @@ class CachedEngine:
         self._engine = engine
         self._answers = AnswerCache(settings)
 
-    async def answer(
-        self,
-        clip: Clip,
-        question: str,
-        sampling: Sampling,
-        request_id: str | None = None,
-        options: PromptOptions = DEFAULT_PROMPT,
-        history: Sequence[Turn] = (),
-    ) -> Answer:
+    async def answer(self, clip: Clip, request: AnswerRequest) -> Answer:
         """See Engine.answer. What is not of the answer itself, times and voice, is this request's."""
-        asked = (clip, question, sampling, request_id, options, history)
-        if sampling.temperature > 0:
-            return await self._engine.answer(*asked)
-        key = self._key("answer", clip, options, question, asdict(sampling), history)
+        if request.sampling.temperature > 0:
+            return await self._engine.answer(clip, request)
+        key = self._key("answer", clip, request)
         found: Answer | None = self._answers.get(key)
         if found is not None:
             times = NO_TIME_MS | {"decode": clip.decode_ms}
             return replace(found, timings_ms=times, voice=clip.voice, cache="hit")
-        answer = await self._engine.answer(*asked)
+        answer = await self._engine.answer(clip, request)
         self._answers.put(key, answer)
         return replace(answer, cache="miss")
 
-    async def stream(
-        self,
-        clip: Clip,
-        question: str,
-        sampling: Sampling,
-        request_id: str | None = None,
-        options: PromptOptions = DEFAULT_PROMPT,
-        history: Sequence[Turn] = (),
-    ) -> AsyncGenerator[AnswerDelta, None]:
+    async def stream(self, clip: Clip, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
         """See Engine.stream. What was kept comes in one delta; one that did not end is not kept."""
-        asked = (clip, question, sampling, request_id, options, history)
-        key = self._key("stream", clip, options, question, asdict(sampling), history)
-        is_kept = sampling.temperature == 0
+        key = self._key("stream", clip, request)
+        is_kept = request.sampling.temperature == 0
         found: AnswerDelta | None = self._answers.get(key) if is_kept else None
         if found is not None:
             yield replace(found, cache="hit")
             return
         said: list[AnswerDelta] = []
-        async with aclosing(self._engine.stream(*asked)) as deltas:
+        async with aclosing(self._engine.stream(clip, request)) as deltas:
             async for delta in deltas:
                 said.append(delta)
                 yield replace(delta, cache="miss") if is_kept else delta
         if is_kept:
             self._answers.put(key, _joined(said))
 
-    async def score(
-        self,
-        clip: Clip,
-        question: str,
-        labels: Sequence[str],
-        request_id: str | None = None,
-        options: PromptOptions = DEFAULT_PROMPT,
-    ) -> LabelScores:
+    async def score(self, clip: Clip, request: ScoreRequest) -> LabelScores:
         """See Engine.score."""
-        key = self._key("score", clip, options, question, list(labels), ())
+        key = self._key("score", clip, request)
         found: LabelScores | None = self._answers.get(key)
         if found is not None:
             times = {"decode": clip.decode_ms, "total": 0.0}
             return replace(found, timings_ms=times, voice=clip.voice, cache="hit")
-        scores = await self._engine.score(clip, question, labels, request_id, options)
+        scores = await self._engine.score(clip, request)
         self._answers.put(key, scores)
         return replace(scores, cache="miss")
 
-    def _key(
-        self,
-        kind: str,
-        clip: Clip,
-        options: PromptOptions,
-        question: str,
-        how: Mapping[str, Any] | Sequence[str],
-        history: Sequence[Turn],
-    ) -> str:
+    def _key(self, kind: str, clip: Clip, request: AnswerRequest | ScoreRequest) -> str:
         """All that an answer depends on. Its provenance is of it: model, layout, frame, what was missing."""
-        turns = [asdict(turn) for turn in history]
-        provenance = self._engine.provenance(clip, options)
-        named = [kind, clip_uuid(clip), provenance, question, how, turns]
+        asked = {
+            name: value for name, value in asdict(request).items() if name not in NOT_OF_THE_ANSWER
+        }
+        provenance = self._engine.provenance(clip, request.prompt_options)
+        named = [kind, clip_uuid(clip), provenance, asked]
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 

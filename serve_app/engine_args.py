@@ -13,7 +13,7 @@ CPU_BLOCK_SIZE = 32  # vLLM's CPU default of 128 would leave half of a clip's po
 GPU_BLOCK_SIZE = 16
 CPU_KV_CACHE_BYTES = 256 << 20
 
-
+ADAPTER_NAME = "emotion-llama"
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ones vLLM reserves room for
 PENALTY_CLASS = "serve_app.model.repetition_penalty:GeneratedRepetitionPenalty"
 
@@ -81,8 +81,17 @@ def engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, A
     return args | settings.extra_args
 
 
+def lora_request(checkpoint: Checkpoint) -> Any:
+    """What each request says of a checkpoint's adapter; None without one."""
+    if checkpoint.adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(ADAPTER_NAME, 1, str(checkpoint.adapter))
+
+
 def stat_loggers() -> list[Any]:
-    """vLLM's metrics into its process's own registry, which `Engine.num_running` reads, and through Ray."""
+    """vLLM's metrics into its process's own registry, which `Engine.load` reads, and through Ray."""
     from vllm.v1.metrics.loggers import PrometheusStatLogger
     from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from serve_app.types import TokenScore, Usage
+from serve_app.prompt import LAYOUTS
+from serve_app.tokenizer import Tokenizer
+from serve_app.types import PromptOptions, TokenScore, Usage
 
 
 class StreamTrim:
@@ -21,6 +23,18 @@ class StreamTrim:
         said = text.rstrip()
         self._held = text[len(said) :]
         return said
+
+
+def answer_text(
+    completion: Any, options: PromptOptions, stop: Sequence[str], tokenizer: Tokenizer
+) -> str:
+    """The whole answer's text; with `parity: reference` what the original makes of its tokens."""
+    if options.parity != "reference":
+        return str(completion.text).strip()
+    text = LAYOUTS[options.layout].trim(tokenizer.decode(completion.token_ids))
+    for each in stop:  # which vLLM leaves out of its own text alone
+        text = text.partition(each)[0]
+    return text
 
 
 def token_scores(completion: Any, num_logprobs: int | None) -> tuple[TokenScore, ...]:

@@ -12,7 +12,8 @@ from serve_app.check import open_checkpoint
 from serve_app.engine import Engine
 from serve_app.media.pool import DecodePool
 from serve_app.settings import EngineSettings, MediaSettings
-from serve_app.types import Answer, AnswerRequest, LabelScores, ScoreRequest, request_timings_ms
+from serve_app.timings import answer_timings_ms, score_timings_ms
+from serve_app.types import Answer, AnswerRequest, LabelScores, ScoreRequest
 
 
 class LocalPipeline:
@@ -26,24 +27,18 @@ class LocalPipeline:
     async def answer(self, request: AnswerRequest) -> Answer:
         """Raises a ServeAppError, the same ones as over HTTP."""
         started = time.perf_counter()
-        clip = await self._pool.decode(request.source, request.options)
-        answer = await self._engine.answer(
-            clip,
-            request.question,
-            request.sampling,
-            request.request_id,
-            request.prompt,
-            request.history,
-        )
+        clip = await self._pool.decode(request.source, request.decode_options)
+        answer = await self._engine.answer(clip, request)
         elapsed_ms = (time.perf_counter() - started) * 1e3
-        return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))
+        return replace(answer, timings_ms=answer_timings_ms(answer.timings_ms, elapsed_ms))
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         """Raises a ServeAppError, the same ones as over HTTP."""
-        clip = await self._pool.decode(request.source, request.options)
-        return await self._engine.score(
-            clip, request.question, request.labels, request.request_id, request.prompt
-        )
+        started = time.perf_counter()
+        clip = await self._pool.decode(request.source, request.decode_options)
+        scores = await self._engine.score(clip, request)
+        elapsed_ms = (time.perf_counter() - started) * 1e3
+        return replace(scores, timings_ms=score_timings_ms(scores.timings_ms, elapsed_ms))
 
     async def close(self) -> None:
         """End the engine process and the decode workers."""

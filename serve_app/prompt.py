@@ -89,6 +89,10 @@ class Prompt:
     before_features: list[int] | None  # None: the clip's positions all stand together
     after_clip: list[int]
 
+    @property
+    def num_text_tokens(self) -> int:
+        return len(self.before_clip) + len(self.before_features or ()) + len(self.after_clip)
+
 
 def encode_prompt(
     options: PromptOptions, question: str, tokenizer: Tokenizer, history: Sequence[Turn] = ()

@@ -1,9 +1,10 @@
 """The nouns that travel between processes: plain dataclasses and numpy arrays."""
 
+import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,19 @@ class ClipSource:
         given = [each for each in (self.path, self.data, self.url) if each is not None]
         assert len(given) == 1, "a source is a path, bytes or a URL"
         assert self.features.keys() <= set(FEATURE_NAMES), f"unknown among {set(self.features)}"
+
+    def key(self) -> str:
+        """Names the clip: by the path or URL as given, or by its bytes, all of which it reads."""
+        if self.data is not None:
+            return f"data-{hashlib.sha256(self.data).hexdigest()}"
+        kind, name = ("path", self.path) if self.url is None else ("url", self.url)
+        assert name is not None
+        # Names of files need not be text, and come with surrogates then.
+        return f"{kind}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
+
+
+NO_SOURCE = ClipSource(path="")
+"""In a request whose clip travels beside it: decoded, or once for many requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +151,9 @@ class AnswerRequest:
 
     source: ClipSource
     question: str
-    options: DecodeOptions = DecodeOptions()
+    decode_options: DecodeOptions = DecodeOptions()
     sampling: Sampling = Sampling()
-    prompt: PromptOptions = PromptOptions()
+    prompt_options: PromptOptions = PromptOptions()
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     history: tuple[Turn, ...] = ()  # before this question, the first one first
     traceparent: str | None = None  # W3C's, of the request's span; None: not traced
@@ -152,10 +166,18 @@ class ScoreRequest:
     source: ClipSource
     question: str
     labels: tuple[str, ...]
-    options: DecodeOptions = DecodeOptions()
-    prompt: PromptOptions = PromptOptions()
+    decode_options: DecodeOptions = DecodeOptions()
+    prompt_options: PromptOptions = PromptOptions()
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     traceparent: str | None = None
+
+
+Request = TypeVar("Request", bound=AnswerRequest | ScoreRequest)
+
+
+def without_source(request: Request) -> Request:
+    """The request as an engine takes it, beside the decoded clip."""
+    return replace(request, source=NO_SOURCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,21 +255,3 @@ class EngineLoad:
         float  # of its blocks, 0..1; blocks that only wait to be found again count as free
     )
     max_num_seqs: float  # requests it can run at once
-
-
-def request_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:
-    """Timings of a request as its caller saw them, from the stages' own figures.
-
-    Args:
-        stages: `decode`, and the engine's `queue`, `first_token` and `total`.
-        elapsed_ms: from the request's arrival to its last token.
-
-    What neither the decode worker nor the engine accounts for is waiting: it goes into `queue`.
-    """
-    outside_ms = elapsed_ms - stages["decode"] - stages["total"]
-    return {
-        "decode": stages["decode"],
-        "queue": outside_ms + stages["queue"],
-        "first_token": elapsed_ms - stages["total"] + stages["first_token"],
-        "total": elapsed_ms,
-    }

@@ -110,13 +110,7 @@ class Answering:
                 self._meter.leave()
 
     async def _ask(self, clip: Clip, ask: Ask) -> Record:
-        asked = ask.request
-        if isinstance(asked, AnswerRequest):
-            answer = await self._engine.answer(
-                clip, asked.question, asked.sampling, asked.request_id, asked.prompt, asked.history
-            )
-            return answer_record(ask, answer)
-        scores = await self._engine.score(
-            clip, asked.question, asked.labels, asked.request_id, asked.prompt
-        )
+        if isinstance(ask.request, AnswerRequest):
+            return answer_record(ask, await self._engine.answer(clip, ask.request))
+        scores = await self._engine.score(clip, ask.request)
         return score_record(ask, scores)

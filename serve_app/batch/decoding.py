@@ -65,10 +65,10 @@ class Decoding:
     async def _decode_again(self, source: ClipSource, group: Group) -> Clip:
         for _ in range(TRIES - 1):
             try:
-                return await self._pool.decode(source, group.options)
+                return await self._pool.decode(source, group.decode_options)
             except (DecodeCrashedError, DecoderUnavailableError) as error:
                 logger.warning("decoding once more: %s", error.message)
-        return await self._pool.decode(source, group.options)
+        return await self._pool.decode(source, group.decode_options)
 
     def _with_features(self, group: Group) -> ClipSource:
         source = group.source

@@ -1,6 +1,6 @@
 """Rows into requests, through the bodies of the HTTP routes: the same checks, defaults and answers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -127,7 +127,3 @@ def _validated(model: type[Body], body: Any) -> Body:
         return model.model_validate(body)
     except ValidationError as error:
         raise InvalidRequestError(describe_problems(error.errors())) from error
-
-
-def without_source(ask: Ask, source: ClipSource) -> Ask:
-    return replace(ask, request=replace(ask.request, source=source))

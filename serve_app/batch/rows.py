@@ -6,9 +6,6 @@ from typing import Any
 
 from serve_app.types import AnswerRequest, Clip, ClipSource, DecodeOptions, ScoreRequest
 
-NO_SOURCE = ClipSource(path="")
-"""In the requests of a group: the clip is the group's, and travels once."""
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -28,7 +25,7 @@ class Ask:
 
     number: int
     id: str
-    request: AnswerRequest | ScoreRequest
+    request: AnswerRequest | ScoreRequest  # in a group without its source, which is the group's
     chat_model: str | None = None  # of an OpenAI line: what it calls the model
 
 
@@ -37,7 +34,7 @@ class Group:
     """Rows about one clip: decoded once."""
 
     source: ClipSource
-    options: DecodeOptions
+    decode_options: DecodeOptions
     features: str | None  # npz file with ready features of the clip
     asks: tuple[Ask, ...]
 

@@ -1,16 +1,15 @@
 """Rows of a manifest into units of work: rows about one clip together, within a bounded window."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serve_app.batch.options import Defaults
 from serve_app.batch.records import error_record
-from serve_app.batch.requests import Asked, read_row, without_source
-from serve_app.batch.rows import NO_SOURCE, Ask, Group, Record, Row, Unit
+from serve_app.batch.requests import Asked, read_row
+from serve_app.batch.rows import Ask, Group, Record, Row, Unit
 from serve_app.errors import RequestError
 from serve_app.settings import MIB, AppSettings
-from serve_app.types import ClipSource, DecodeOptions
+from serve_app.types import ClipSource, DecodeOptions, without_source
 
 WINDOW_ROWS = 4096  # rows about one clip are put together when they are no farther apart
 WINDOW_BYTES = 64 * MIB  # of clips that are in the manifest itself
@@ -59,9 +58,7 @@ def _put(window: _Window, row: Row, defaults: Defaults, settings: AppSettings) -
 
 
 def _key(asked: Asked) -> Key:
-    source = asked.source
-    named = source.path if source.data is None else hashlib.sha256(source.data).hexdigest()
-    return named or "", asked.ask.request.options, asked.features
+    return asked.source.key(), asked.ask.request.decode_options, asked.features
 
 
 def _units(window: _Window) -> Iterator[Unit]:
@@ -81,6 +78,11 @@ def _groups(window: _Window) -> Iterator[Group]:
     for same_clip in window.groups.values():
         for start in range(0, len(same_clip), GROUP_ROWS):
             some = same_clip[start : start + GROUP_ROWS]
-            asks: tuple[Ask, ...] = tuple(without_source(each.ask, NO_SOURCE) for each in some)
+            asks: tuple[Ask, ...] = tuple(_without_source(each.ask) for each in some)
             source: ClipSource = some[0].source
-            yield Group(source, some[0].ask.request.options, some[0].features, asks)
+            yield Group(source, some[0].ask.request.decode_options, some[0].features, asks)
+
+
+def _without_source(ask: Ask) -> Ask:
+    """The clip is the group's, and travels once."""
+    return replace(ask, request=without_source(ask.request))

@@ -17,15 +17,7 @@ from serve_app.engine import Engine
 from serve_app.errors import EngineDeadError
 from serve_app.settings import AnswerCacheSettings, EngineSettings, TraceSettings
 from serve_app.traces import open_traces
-from serve_app.types import (
-    Answer,
-    AnswerDelta,
-    Clip,
-    LabelScores,
-    PromptOptions,
-    Sampling,
-    Turn,
-)
+from serve_app.types import Answer, AnswerDelta, AnswerRequest, Clip, LabelScores, ScoreRequest
 
 logger = logging.getLogger(__name__)
 
@@ -45,55 +37,26 @@ class Generator:
     ) -> None:
         self._traces = open_traces(traces, "Generator")
         self._engine = Engine(open_checkpoint(model), settings, reports_to_ray=True)
-        asked = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
-        self._asked = TracedEngine(asked, self._traces)
+        engine = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
+        self._traced = TracedEngine(engine, self._traces)
         self._reporting = asyncio.create_task(report_engine(self._engine.load, RayMeter()))
 
-    async def answer(
-        self,
-        clip: Clip,
-        question: str,
-        sampling: Sampling,
-        request_id: str,
-        options: PromptOptions,
-        history: tuple[Turn, ...] = (),
-        traceparent: str | None = None,
-    ) -> Answer:
-        """Cancelling the request aborts it in the engine."""
-        asked = (clip, question, sampling, request_id, options, history)
+    async def answer(self, clip: Clip, request: AnswerRequest) -> Answer:
+        """See Engine.answer. Cancelling the request aborts it in the engine."""
         with self._ending_without_engine():
-            return await self._asked.answer(traceparent, *asked)
+            return await self._traced.answer(clip, request)
 
-    async def stream(
-        self,
-        clip: Clip,
-        question: str,
-        sampling: Sampling,
-        request_id: str,
-        options: PromptOptions,
-        history: tuple[Turn, ...] = (),
-        traceparent: str | None = None,
-    ) -> AsyncIterator[AnswerDelta]:
+    async def stream(self, clip: Clip, request: AnswerRequest) -> AsyncIterator[AnswerDelta]:
         """See Engine.stream. Cancelling the request aborts it in the engine."""
-        asked = (clip, question, sampling, request_id, options, history)
         with self._ending_without_engine():
-            async with aclosing(self._asked.stream(traceparent, *asked)) as deltas:
+            async with aclosing(self._traced.stream(clip, request)) as deltas:
                 async for delta in deltas:
                     yield delta
 
-    async def score(
-        self,
-        clip: Clip,
-        question: str,
-        labels: tuple[str, ...],
-        request_id: str,
-        options: PromptOptions,
-        traceparent: str | None = None,
-    ) -> LabelScores:
+    async def score(self, clip: Clip, request: ScoreRequest) -> LabelScores:
         """See Engine.score."""
-        asked = (clip, question, labels, request_id, options)
         with self._ending_without_engine():
-            return await self._asked.score(traceparent, *asked)
+            return await self._traced.score(clip, request)
 
     @contextmanager
     def _ending_without_engine(self) -> Iterator[None]:
@@ -112,10 +75,6 @@ class Generator:
     async def encoder_calls(self) -> int:
         """See Engine.encoder_calls."""
         return await self._engine.encoder_calls()
-
-    async def num_running(self) -> int:
-        """See Engine.num_running."""
-        return self._engine.num_running()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Called by Serve for the policy in serve_app/autoscaling.py: an EngineLoad."""

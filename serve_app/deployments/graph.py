@@ -1,10 +1,9 @@
 """One request through the graph: affinity, deadline, attempts, and errors back out of Ray's wrapping."""
 
 import asyncio
-import hashlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -30,6 +29,7 @@ from serve_app.errors import (
 )
 from serve_app.metrics import Meter
 from serve_app.settings import LimitSettings
+from serve_app.timings import answer_timings_ms, score_timings_ms
 from serve_app.types import (
     Answer,
     AnswerDelta,
@@ -38,7 +38,7 @@ from serve_app.types import (
     LabelScores,
     Sampling,
     ScoreRequest,
-    request_timings_ms,
+    without_source,
 )
 
 logger = logging.getLogger(__name__)
@@ -89,14 +89,14 @@ class Graph:
         started = time.perf_counter()
         answer = await self._admitted(self._answer(request))
         elapsed_ms = (time.perf_counter() - started) * 1e3
-        return replace(answer, timings_ms=request_timings_ms(answer.timings_ms, elapsed_ms))
+        return replace(answer, timings_ms=answer_timings_ms(answer.timings_ms, elapsed_ms))
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         """See AnswerService. Raises what `answer` raises."""
         started = time.perf_counter()
         scores = await self._admitted(self._score(request))
         elapsed_ms = (time.perf_counter() - started) * 1e3
-        return replace(scores, timings_ms={**scores.timings_ms, "total": elapsed_ms})
+        return replace(scores, timings_ms=score_timings_ms(scores.timings_ms, elapsed_ms))
 
     async def stream(self, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
         """See AnswerService. The deadline is that of the whole answer. Raises what `answer` raises.
@@ -136,62 +136,30 @@ class Graph:
     async def _begin(self, request: AnswerRequest, key: str, number: int) -> "Begun":
         """One attempt at it."""
         clip, generator = self._decode(request, key, number)
-        deltas = generator.options(stream=True).stream.remote(
-            clip,
-            request.question,
-            request.sampling,
-            request.request_id,
-            request.prompt,
-            request.history,
-            request.traceparent,
-        )
+        deltas = generator.options(stream=True).stream.remote(clip, without_source(request))
         begun = Begun(clip, deltas)
         try:
             begun.first = await anext(deltas, None)
-        except asyncio.CancelledError:
+        except BaseException as error:
             begun.cancel()
+            if isinstance(error, Exception):
+                raise unwrap(error) from None
             raise
-        except Exception as error:
-            begun.cancel()
-            raise unwrap(error) from None
         return begun
 
     async def _answer(self, request: AnswerRequest) -> Answer:
-        def ask(generator: DeploymentHandle, clip: Any) -> Any:
-            return generator.answer.remote(
-                clip,
-                request.question,
-                request.sampling,
-                request.request_id,
-                request.prompt,
-                request.history,
-                request.traceparent,
-            )
-
-        answer: Answer = await self._asked(request, ask)
+        answer: Answer = await self._asked("answer", request)
         return answer
 
     async def _score(self, request: ScoreRequest) -> LabelScores:
-        def ask(generator: DeploymentHandle, clip: Any) -> Any:
-            return generator.score.remote(
-                clip,
-                request.question,
-                request.labels,
-                request.request_id,
-                request.prompt,
-                request.traceparent,
-            )
-
-        scores: LabelScores = await self._asked(request, ask)
+        scores: LabelScores = await self._asked("score", request)
         return scores
 
-    async def _asked(
-        self, request: Request, ask: Callable[[DeploymentHandle, Any], DeploymentResponse]
-    ) -> Any:
-        """What a generator says about the decoded clip; `ask` puts the question to it."""
+    async def _asked(self, method: str, request: Request) -> Any:
+        """What that method of a generator says about the decoded clip."""
         key = await routing_key(request.source)
         return await self._attempts.first_result(
-            lambda number: self._send(request, ask, key, number), request.request_id
+            lambda number: self._send(method, request, key, number), request.request_id
         )
 
     async def _admitted(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -226,16 +194,10 @@ class Graph:
             limit_s = self._limits.request_timeout_s
             raise DeadlineExceededError(f"no answer within {limit_s} s") from None
 
-    async def _send(
-        self,
-        request: Request,
-        ask: Callable[[DeploymentHandle, Any], DeploymentResponse],
-        key: str,
-        number: int,
-    ) -> Any:
+    async def _send(self, method: str, request: Request, key: str, number: int) -> Any:
         """One attempt at it."""
         clip, generator = self._decode(request, key, number)
-        answer = ask(generator, clip)
+        answer = getattr(generator, method).remote(clip, without_source(request))
         try:
             return await answer
         except BaseException as error:
@@ -256,7 +218,9 @@ class Graph:
             key += f"{AGAIN}{request.request_id}-{number}"
         preprocessor = self._preprocessor.options(session_id=key, _by_reference=True)
         generator = self._generator.options(session_id=key, _by_reference=True)
-        clip = preprocessor.decode.remote(request.source, request.options, request.traceparent)
+        clip = preprocessor.decode.remote(
+            request.source, request.decode_options, request.traceparent
+        )
         return clip, generator
 
 
@@ -279,19 +243,9 @@ def cancel(*responses: Any) -> None:
             response.cancel()
 
 
-def clip_key(source: ClipSource) -> str:
-    """What consistent hashing routes by: the path or URL as given, or the content."""
-    if source.data is not None:
-        return hashlib.sha256(source.data).hexdigest()
-    named = source.path or source.url or ""
-    return hashlib.sha256(named.encode()).hexdigest()
-
-
 async def routing_key(source: ClipSource) -> str:
-    """In a thread of its own: the hash of a large clip takes longer than others should wait."""
-    if source.data is None:
-        return clip_key(source)
-    return await asyncio.to_thread(clip_key, source)
+    """Bytes in a thread of its own: the hash of a large clip takes longer than others should wait."""
+    return source.key() if source.data is None else await asyncio.to_thread(source.key)
 
 
 def unwrap(error: Exception) -> Exception:

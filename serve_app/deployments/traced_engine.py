@@ -1,42 +1,51 @@
-"""An engine whose requests are traced: its own times become the parts of a span."""
+"""An engine whose requests are traced, with the parts of each as parts of its span.
+
+An answer has the engine's own times. A stream has none: its parts are timed here.
+"""
 
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from serve_app.cached_engine import CachedEngine
 from serve_app.engine import Engine
 from serve_app.traces import Span, Traces
-from serve_app.types import Answer, AnswerDelta, CacheStatus, LabelScores, Usage
+from serve_app.types import (
+    Answer,
+    AnswerDelta,
+    AnswerRequest,
+    CacheStatus,
+    Clip,
+    LabelScores,
+    ScoreRequest,
+    Usage,
+)
 
 SPAN = "generate"
 
 
 class TracedEngine:
-    """Engine's three ways to ask, each with the `traceparent` that it belongs to and Engine's arguments."""
+    """Engine's three ways to ask. A span belongs to the request's `traceparent`."""
 
     def __init__(self, engine: Engine | CachedEngine, traces: Traces) -> None:
         self._engine, self._traces = engine, traces
 
-    async def answer(self, traceparent: str | None, *asked: Any) -> Answer:
+    async def answer(self, clip: Clip, request: AnswerRequest) -> Answer:
         """See Engine.answer."""
-        with self._traces.span(SPAN, traceparent) as span:
-            answer = await self._engine.answer(*asked)
+        with self._traces.span(SPAN, request.traceparent) as span:
+            answer = await self._engine.answer(clip, request)
             _describe(span, answer.usage, answer.cache)
             times = answer.timings_ms
             if answer.cache != "hit":
                 _add_parts(span, times["queue"], times["first_token"], times["total"])
             return answer
 
-    async def stream(
-        self, traceparent: str | None, *asked: Any
-    ) -> AsyncGenerator[AnswerDelta, None]:
-        """See Engine.stream. A delta has no times: what comes before the first one is all prefill."""
+    async def stream(self, clip: Clip, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
+        """See Engine.stream. What comes before the first delta is all prefill: a queue cannot be told."""
         started = time.perf_counter()
         first_ms = None
-        with self._traces.span(SPAN, traceparent) as span:
-            async with aclosing(self._engine.stream(*asked)) as deltas:
+        with self._traces.span(SPAN, request.traceparent) as span:
+            async with aclosing(self._engine.stream(clip, request)) as deltas:
                 async for delta in deltas:
                     first_ms = first_ms or _ms_since(started)
                     if delta.usage is not None:
@@ -44,10 +53,10 @@ class TracedEngine:
                         _add_parts(span, 0.0, first_ms, _ms_since(started))
                     yield delta
 
-    async def score(self, traceparent: str | None, *asked: Any) -> LabelScores:
+    async def score(self, clip: Clip, request: ScoreRequest) -> LabelScores:
         """See Engine.score. Many short requests: no parts."""
-        with self._traces.span("score", traceparent) as span:
-            scores = await self._engine.score(*asked)
+        with self._traces.span("score", request.traceparent) as span:
+            scores = await self._engine.score(clip, request)
             _describe(span, scores.usage, scores.cache)
             return scores
 

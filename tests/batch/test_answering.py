@@ -11,10 +11,10 @@ import pytest
 
 from serve_app.batch.answering import MAX_DEATHS, AnsweredUnit, Answering
 from serve_app.batch.deaths import Deaths
-from serve_app.batch.rows import NO_SOURCE, Ask, DecodedUnit
+from serve_app.batch.rows import Ask, DecodedUnit
 from serve_app.engine import Engine
 from serve_app.errors import EngineDeadError, EngineError, QuestionTooLongError
-from serve_app.types import Answer, AnswerRequest, Clip, Usage
+from serve_app.types import NO_SOURCE, Answer, AnswerRequest, Clip, Usage
 
 CLIP = Clip("sha", np.zeros((2, 2, 3), np.uint8), 0.0, None, 1.0, content_sha256="content")
 ERRORS = {
@@ -32,7 +32,8 @@ class FakeEngine:
         self.is_dead = False
         self.asked: list[str] = []
 
-    async def answer(self, clip: Clip, question: str, *_: Any) -> Answer:
+    async def answer(self, clip: Clip, request: AnswerRequest) -> Answer:
+        question = request.question
         self.num_inside += 1
         self.most_inside = max(self.most_inside, self.num_inside)
         self.asked.append(question)

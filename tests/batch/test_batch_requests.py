@@ -30,7 +30,7 @@ def test_a_question_is_asked_as_process_video_asks_it() -> None:
     body = {"video_path": CLIP, "question": "What?", **options}
     expected = ProcessVideoRequest.model_validate(body).answer_request(SETTINGS)
     assert isinstance(asked, AnswerRequest)
-    for name in ("source", "question", "options", "sampling", "prompt", "history"):
+    for name in ("source", "question", "decode_options", "sampling", "prompt_options", "history"):
         assert getattr(asked, name) == getattr(expected, name), name
 
 
@@ -40,7 +40,7 @@ def test_task_emotion_is_scored_as_the_emotions_route_scores_it() -> None:
     over_http = EmotionsRequest(video_path=CLIP, transcript="Well", labels=["happy", "sad"])
     expected = over_http.score_request(SETTINGS)
     assert isinstance(asked, ScoreRequest)
-    for name in ("source", "question", "labels", "options", "prompt"):
+    for name in ("source", "question", "labels", "decode_options", "prompt_options"):
         assert getattr(asked, name) == getattr(expected, name), name
 
 
@@ -55,10 +55,10 @@ def test_what_the_row_says_wins_over_the_job() -> None:
     defaults = Defaults(task="emotion", labels=("a", "b"), options={"frame": "middle"})
     own = ask({"video": CLIP, "question": "What?", "frame": 1.5}, defaults).ask.request
     assert isinstance(own, AnswerRequest)
-    assert (own.question, own.options.frame) == ("What?", 1.5)
+    assert (own.question, own.decode_options.frame) == ("What?", 1.5)
     jobs = ask({"video": CLIP}, defaults).ask.request
     assert isinstance(jobs, ScoreRequest)
-    assert (jobs.labels, jobs.options.frame) == (("a", "b"), "middle")
+    assert (jobs.labels, jobs.decode_options.frame) == (("a", "b"), "middle")
 
 
 def test_features_are_the_rows_file_or_the_one_named_as_the_clip() -> None:

@@ -11,11 +11,11 @@ import pytest_asyncio
 from pyarrow import fs
 
 from serve_app.batch.decoding import TRIES, Decoding
-from serve_app.batch.rows import NO_SOURCE, Ask, Group, Unit
+from serve_app.batch.rows import Ask, Group, Unit
 from serve_app.errors import DecodeCrashedError, DecoderUnavailableError, ServeAppError
 from serve_app.media.pool import DecodePool
 from serve_app.settings import MediaSettings
-from serve_app.types import AnswerRequest, Clip, ClipSource, DecodeOptions
+from serve_app.types import NO_SOURCE, AnswerRequest, Clip, ClipSource, DecodeOptions
 
 MEDIA = MediaSettings(allowed_roots=(Path("/"),), voice=False, max_clip_bytes=1 << 20)
 

@@ -17,12 +17,12 @@ from serve_app.batch.job import run_job
 from serve_app.batch.manifest import Manifest
 from serve_app.batch.options import Defaults, Job
 from serve_app.batch.records import answer_record, error_record, score_record
-from serve_app.batch.rows import NO_SOURCE, Ask, Record, Row
+from serve_app.batch.rows import Ask, Record, Row
 from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.cli import main
 from serve_app.errors import BatchFailedError, ClipNotFoundError, InvalidRequestError
 from serve_app.settings import AppSettings
-from serve_app.types import Answer, AnswerRequest, LabelScores, ScoreRequest, Usage
+from serve_app.types import NO_SOURCE, Answer, AnswerRequest, LabelScores, ScoreRequest, Usage
 
 TIMINGS = {"decode": 1.0, "queue": 2.0, "first_token": 3.0, "total": 4.0}
 USAGE = Usage(10, 2, 5)

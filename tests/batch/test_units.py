@@ -10,6 +10,7 @@ from serve_app.batch.options import Defaults
 from serve_app.batch.rows import Row, Unit
 from serve_app.batch.units import GROUP_ROWS, UNIT_ROWS, WINDOW_ROWS, make_units
 from serve_app.settings import AppSettings
+from serve_app.types import NO_SOURCE
 
 SETTINGS = AppSettings(model=Path("/model"))
 
@@ -86,16 +87,25 @@ def test_clips_in_the_manifest_itself_bound_the_window_by_their_bytes() -> None:
     assert [len(unit.groups) for unit in make_units(lines(), Defaults(), SETTINGS)] == [3, 3]
 
 
+def openai_rows(urls: list[str]) -> Iterator[Row]:
+    for number, url in enumerate(urls):
+        clip = {"type": "video_url", "video_url": {"url": url}}
+        content = [{"type": "text", "text": "What?"}, clip]
+        body = {"model": "emotion-llama", "messages": [{"role": "user", "content": content}]}
+        fields = {"url": "/v1/chat/completions", "body": body}
+        yield Row(number, f"r{number}", "", fields, is_openai=True)
+
+
 def test_the_same_clip_in_two_lines_is_one_group() -> None:
-    url = {"url": "data:video/mp4;base64,AAAA"}
-    content = [{"type": "text", "text": "What?"}, {"type": "video_url", "video_url": url}]
-    body = {"model": "emotion-llama", "messages": [{"role": "user", "content": content}]}
-    fields = {"url": "/v1/chat/completions", "body": body}
-    (unit,) = units_of(
-        iter([Row(0, "a", "", fields, is_openai=True), Row(1, "b", "", fields, is_openai=True)])
-    )
+    (unit,) = units_of(openai_rows(["data:video/mp4;base64,AAAA"] * 2))
     assert [len(group.asks) for group in unit.groups] == [2]
-    assert all(ask.request.source.data is None for ask in unit.groups[0].asks), "it travels once"
+    assert all(ask.request.source == NO_SOURCE for ask in unit.groups[0].asks), "it travels once"
+
+
+def test_each_url_is_a_clip_of_its_own() -> None:
+    one, other = "https://clips.example/1.mp4", "https://clips.example/2.mp4"
+    (unit,) = units_of(openai_rows([one, other, one]))
+    assert [(group.source.url, len(group.asks)) for group in unit.groups] == [(one, 2), (other, 1)]
 
 
 def test_rows_that_cannot_be_asked_come_back_as_errors() -> None:

@@ -12,7 +12,7 @@ from serve_app.cli import main
 from serve_app.engine import Engine
 from serve_app.media.decode import decode_clip
 from serve_app.settings import MediaSettings
-from serve_app.types import DecodeOptions, Sampling
+from serve_app.types import NO_SOURCE, AnswerRequest, DecodeOptions, Sampling
 
 QUESTION = "[emotion] What is the emotion expressed in this video?"
 
@@ -30,7 +30,8 @@ async def test_it_prints_what_the_engine_answers(
 
     data = clip_files[0].read_bytes()
     clip = decode_clip(data, DecodeOptions(frame=0.5), MediaSettings(), image_size=448)
-    answer = await engine.answer(clip, QUESTION, Sampling(temperature=0, max_tokens=16))
+    sampling = Sampling(temperature=0, max_tokens=16)
+    answer = await engine.answer(clip, AnswerRequest(NO_SOURCE, QUESTION, sampling=sampling))
     assert printed["text"] == answer.text
     assert printed["token_ids"] == answer.token_ids
     assert printed["prompt_token_ids"] == answer.prompt_token_ids

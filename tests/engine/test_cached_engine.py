@@ -10,11 +10,21 @@ from serve_app.cached_engine import AnswerCache, CachedEngine
 from serve_app.engine import Engine
 from serve_app.errors import QuestionTooLongError
 from serve_app.settings import MIB, AnswerCacheSettings
-from serve_app.types import Clip, PromptOptions, Sampling, Turn, VoiceStatistics
+from serve_app.types import (
+    NO_SOURCE,
+    AnswerRequest,
+    Clip,
+    PromptOptions,
+    Sampling,
+    ScoreRequest,
+    Turn,
+    VoiceStatistics,
+)
 
 GREEDY = Sampling(temperature=0, max_tokens=6)
 QUESTION = "[emotion] Which?"
 LABELS = ("happy", "sad")
+ASKED = AnswerRequest(NO_SOURCE, QUESTION, sampling=GREEDY)
 
 
 class Counted:
@@ -44,9 +54,9 @@ async def test_an_answer_is_given_again(
     cached: CachedEngine, counted: Counted, decoded_clips: list[Clip]
 ) -> None:
     voice = VoiceStatistics(0.1, -20.0, None, None, 0.0, 0, 0.0)
-    first = await cached.answer(decoded_clips[0], QUESTION, GREEDY)
+    first = await cached.answer(decoded_clips[0], ASKED)
     later = dataclasses.replace(decoded_clips[0], decode_ms=7.0, voice=voice)
-    second = await cached.answer(later, QUESTION, GREEDY)
+    second = await cached.answer(later, dataclasses.replace(ASKED, request_id="another"))
     assert counted.num_asked == 1
     assert (first.cache, second.cache) == ("miss", "hit")
     assert second.text == first.text and second.token_ids == first.token_ids
@@ -61,8 +71,8 @@ async def test_an_answer_is_given_again(
         {"question": "[reason] Why?"},
         {"sampling": dataclasses.replace(GREEDY, max_tokens=5)},
         {"sampling": dataclasses.replace(GREEDY, constraint={"choice": ["a", "b"]})},
-        {"options": PromptOptions(layout="evaluation")},
-        {"options": PromptOptions(parity="reference")},
+        {"prompt_options": PromptOptions(layout="evaluation")},
+        {"prompt_options": PromptOptions(parity="reference")},
         {"history": (Turn("?", "!"),)},
         {"clip": {"content_sha256": "f" * 64}},
         {"clip": {"frame_time_s": 0.5}},
@@ -74,21 +84,22 @@ async def test_another_request_is_another_answer(
     cached: CachedEngine, counted: Counted, decoded_clips: list[Clip], change: dict[str, Any]
 ) -> None:
     clip = decoded_clips[0]
-    await cached.answer(clip, QUESTION, GREEDY)
-    asked: dict[str, Any] = {"clip": clip, "question": QUESTION, "sampling": GREEDY} | change
-    if "clip" in change:
-        asked["clip"] = dataclasses.replace(clip, **change["clip"])
-    assert (await cached.answer(**asked)).cache == "miss"
+    await cached.answer(clip, ASKED)
+    other = {name: value for name, value in change.items() if name != "clip"}
+    changed = dataclasses.replace(clip, **change.get("clip", {}))
+    answer = await cached.answer(changed, dataclasses.replace(ASKED, **other))
+    assert answer.cache == "miss"
     assert counted.num_asked == 2
 
 
 async def test_what_is_drawn_is_never_given_again(
     cached: CachedEngine, counted: Counted, decoded_clips: list[Clip]
 ) -> None:
-    drawn = dataclasses.replace(GREEDY, temperature=0.5, seed=1)
+    sampling = dataclasses.replace(GREEDY, temperature=0.5, seed=1)
+    drawn = dataclasses.replace(ASKED, sampling=sampling)
     for _ in range(2):
-        assert (await cached.answer(decoded_clips[0], QUESTION, drawn)).cache is None
-        async for delta in cached.stream(decoded_clips[0], QUESTION, drawn):
+        assert (await cached.answer(decoded_clips[0], drawn)).cache is None
+        async for delta in cached.stream(decoded_clips[0], drawn):
             assert delta.cache is None
     assert counted.num_asked == 4
 
@@ -96,12 +107,12 @@ async def test_what_is_drawn_is_never_given_again(
 async def test_a_stream_is_given_again_in_one_piece(
     cached: CachedEngine, counted: Counted, decoded_clips: list[Clip]
 ) -> None:
-    sampling = dataclasses.replace(GREEDY, num_logprobs=1)
-    left = cached.stream(decoded_clips[0], QUESTION, sampling)
+    asked = dataclasses.replace(ASKED, sampling=dataclasses.replace(GREEDY, num_logprobs=1))
+    left = cached.stream(decoded_clips[0], asked)
     await anext(left)
     await left.aclose()  # before its end: nothing to keep
-    first = [each async for each in cached.stream(decoded_clips[0], QUESTION, sampling)]
-    (second,) = [each async for each in cached.stream(decoded_clips[0], QUESTION, sampling)]
+    first = [each async for each in cached.stream(decoded_clips[0], asked)]
+    (second,) = [each async for each in cached.stream(decoded_clips[0], asked)]
     assert counted.num_asked == 2
     assert {each.cache for each in first} == {"miss"} and second.cache == "hit"
     assert second.text == "".join(each.text for each in first)
@@ -112,9 +123,10 @@ async def test_a_stream_is_given_again_in_one_piece(
 async def test_scores_are_given_again(
     cached: CachedEngine, counted: Counted, decoded_clips: list[Clip]
 ) -> None:
-    first = await cached.score(decoded_clips[0], QUESTION, LABELS)
-    second = await cached.score(decoded_clips[0], QUESTION, LABELS)
-    turned = await cached.score(decoded_clips[0], QUESTION, LABELS[::-1])
+    first, second, turned = [
+        await cached.score(decoded_clips[0], ScoreRequest(NO_SOURCE, QUESTION, labels))
+        for labels in (LABELS, LABELS, LABELS[::-1])
+    ]
     assert counted.num_asked == 2
     assert [each.cache for each in (first, second, turned)] == ["miss", "hit", "miss"]
     assert second.probabilities == first.probabilities
@@ -123,9 +135,10 @@ async def test_scores_are_given_again(
 async def test_an_error_is_not_kept(
     cached: CachedEngine, counted: Counted, decoded_clips: list[Clip]
 ) -> None:
+    too_long = dataclasses.replace(ASKED, question="word " * 2000)
     for _ in range(2):
         with pytest.raises(QuestionTooLongError):
-            await cached.answer(decoded_clips[0], "word " * 2000, GREEDY)
+            await cached.answer(decoded_clips[0], too_long)
     assert counted.num_asked == 2
 
 

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import astuple
 
 from serve_app.engine import Engine
-from serve_app.types import Clip, EngineLoad, Sampling
+from serve_app.types import NO_SOURCE, AnswerRequest, Clip, EngineLoad, Sampling
 
 MAX_NUM_SEQS = 32  # of the folder's engine
 ENDLESS = Sampling(temperature=0, max_tokens=700)
@@ -14,8 +14,8 @@ async def test_a_full_engine_tells_what_runs_and_what_waits(
     engine: Engine, decoded_clips: list[Clip]
 ) -> None:
     asked = [
-        asyncio.create_task(engine.answer(decoded_clips[n % 8], f"{n}?", ENDLESS))
-        for n in range(MAX_NUM_SEQS + 8)
+        asyncio.create_task(engine.answer(clip, AnswerRequest(NO_SOURCE, "?", sampling=ENDLESS)))
+        for clip in decoded_clips * 5
     ]
     async with asyncio.timeout(60):
         while engine.load().num_running < MAX_NUM_SEQS:

@@ -10,7 +10,7 @@ from serve_app.emotions import NINE
 from serve_app.engine import Engine
 from serve_app.errors import InvalidRequestError, QuestionTooLongError
 from serve_app.tokenizer import Tokenizer
-from serve_app.types import Clip, Sampling
+from serve_app.types import NO_SOURCE, AnswerRequest, Clip, Sampling, ScoreRequest
 
 QUESTION = "[emotion] What is the emotion expressed in this video?"
 LABEL_SETS = {
@@ -20,13 +20,18 @@ LABEL_SETS = {
 }
 
 
+def ask(labels: list[str], question: str = QUESTION) -> ScoreRequest:
+    return ScoreRequest(NO_SOURCE, question, tuple(labels))
+
+
 @pytest.mark.parametrize("labels", LABEL_SETS.values(), ids=LABEL_SETS)
 async def test_probabilities_equal_brute_force(
     engine: Engine, tiny_checkpoint: Path, decoded_clips: list[Clip], labels: list[str]
 ) -> None:
     reference, tokenizer = Reference(tiny_checkpoint), Tokenizer(tiny_checkpoint)
     for clip in decoded_clips[:2]:
-        answer = await engine.answer(clip, QUESTION, Sampling(temperature=0, max_tokens=1))
+        one_token = Sampling(temperature=0, max_tokens=1)
+        answer = await engine.answer(clip, AnswerRequest(NO_SOURCE, QUESTION, sampling=one_token))
         expected = {
             label: math.exp(
                 reference.log_probability(
@@ -38,7 +43,7 @@ async def test_probabilities_equal_brute_force(
             for label in labels
         }
         mass = sum(expected.values())
-        scores = await engine.score(clip, QUESTION, labels)
+        scores = await engine.score(clip, ask(labels))
         assert list(scores.probabilities) == labels
         assert scores.label_mass == pytest.approx(mass, rel=1e-3)
         for label, value in scores.probabilities.items():
@@ -50,7 +55,7 @@ async def test_only_the_first_step_computes_the_prompt(
     engine: Engine, decoded_clips: list[Clip]
 ) -> None:
     labels = LABEL_SETS["long ones with a common beginning"]
-    scores = await engine.score(decoded_clips[3], "asked only here?", labels)
+    scores = await engine.score(decoded_clips[3], ask(labels, "asked only here?"))
     num_steps = scores.usage.completion_tokens
     assert num_steps > 3
     per_step = scores.usage.prompt_tokens / num_steps
@@ -71,11 +76,11 @@ async def test_unusable_labels_are_refused(
     engine: Engine, decoded_clips: list[Clip], labels: list[str], message: str
 ) -> None:
     with pytest.raises(InvalidRequestError, match=message):
-        await engine.score(decoded_clips[0], QUESTION, labels)
+        await engine.score(decoded_clips[0], ask(labels))
 
 
 async def test_a_label_must_fit_behind_the_question(
     engine: Engine, decoded_clips: list[Clip]
 ) -> None:
     with pytest.raises(QuestionTooLongError, match="at most 1024"):
-        await engine.score(decoded_clips[0], "word " * 800, ["happy", "sad"])
+        await engine.score(decoded_clips[0], ask(["happy", "sad"], "word " * 800))

@@ -27,7 +27,9 @@ from serve_app.media.decode import content_sha256
 from serve_app.settings import EngineSettings
 from serve_app.types import (
     FEATURE_NAMES,
+    NO_SOURCE,
     Answer,
+    AnswerRequest,
     Clip,
     LayoutName,
     PromptOptions,
@@ -55,7 +57,10 @@ class Case:
 
     async def ask(self, engine: Engine) -> Answer:
         sampling = Sampling(temperature=0, repetition_penalty=self.penalty, max_tokens=NUM_TOKENS)
-        return await engine.answer(self.clip, self.question, sampling, options=self.options)
+        request = AnswerRequest(
+            NO_SOURCE, self.question, sampling=sampling, prompt_options=self.options
+        )
+        return await engine.answer(self.clip, request)
 
 
 def original_embeds(case: Case, original: Original) -> tuple[list[list[int]], torch.Tensor]:

@@ -13,16 +13,16 @@ import numpy as np
 
 from serve_app.errors import ClipOverLimitError, EngineError, QuestionTooLongError
 from serve_app.types import (
+    NO_SOURCE,
     Answer,
     AnswerDelta,
+    AnswerRequest,
     Clip,
     ClipSource,
     DecodeOptions,
     EngineLoad,
     LabelScores,
-    PromptOptions,
-    Sampling,
-    Turn,
+    ScoreRequest,
     Usage,
 )
 
@@ -69,16 +69,8 @@ class FakeGenerator(Stage):
     "once" dies and "hang" hangs the first time. The first "warm-up" fails.
     """
 
-    async def answer(
-        self,
-        clip: Clip,
-        question: str,
-        sampling: Sampling,
-        request_id: str,
-        options: PromptOptions,
-        history: tuple[Turn, ...],
-        traceparent: str | None,
-    ) -> Answer:
+    async def answer(self, clip: Clip, request: AnswerRequest) -> Answer:
+        question = asked_without_source(request)
         if question == "fail":
             raise QuestionTooLongError("the prompt has 4000 tokens; at most 2048")
         if question == "warm-up" and "warm-up failed" not in self._log.read_text():
@@ -93,17 +85,9 @@ class FakeGenerator(Stage):
         timings = {"decode": 1.0, "queue": 0.0, "first_token": 0.0, "total": 0.0}
         return Answer("ok", [], [], "stop", Usage(0, 0, 0), timings, pids)
 
-    async def stream(
-        self,
-        clip: Clip,
-        question: str,
-        sampling: Sampling,
-        request_id: str,
-        options: PromptOptions,
-        history: tuple[Turn, ...],
-        traceparent: str | None,
-    ) -> AsyncIterator[AnswerDelta]:
+    async def stream(self, clip: Clip, request: AnswerRequest) -> AsyncIterator[AnswerDelta]:
         """ "fail" raises before the first delta, "break" after it, "wait" takes a minute after it."""
+        question = asked_without_source(request)
         if question == "fail":
             raise QuestionTooLongError("the prompt has 4000 tokens; at most 2048")
         await self._die_or_hang(question)
@@ -116,17 +100,11 @@ class FakeGenerator(Stage):
             await wait_a_minute(self._log, "stream")
         yield AnswerDelta("k", "stop", Usage(1, 2, 0))
 
-    async def score(
-        self,
-        clip: Clip,
-        question: str,
-        labels: tuple[str, ...],
-        request_id: str,
-        options: PromptOptions,
-        traceparent: str | None,
-    ) -> LabelScores:
-        await self._die_or_hang(question)
-        return LabelScores(dict.fromkeys(labels, 1 / len(labels)), 1.0, Usage(0, 0, 0), {})
+    async def score(self, clip: Clip, request: ScoreRequest) -> LabelScores:
+        await self._die_or_hang(asked_without_source(request))
+        share = 1 / len(request.labels)
+        timings = {"decode": 1.0, "total": 0.0}
+        return LabelScores(dict.fromkeys(request.labels, share), 1.0, Usage(0, 0, 0), timings)
 
     async def _die_or_hang(self, question: str) -> None:
         if question == "die" or (question.startswith("once") and self._is_first(question)):
@@ -162,6 +140,12 @@ class BusyGenerator:
     async def record_autoscaling_stats(self) -> dict[str, float]:
         waiting = self._num_inside - self._num_running
         return asdict(EngineLoad(self._num_running, waiting, 0.1, self._max_num_seqs))
+
+
+def asked_without_source(request: AnswerRequest | ScoreRequest) -> str:
+    """The question. A clip's bytes must not come with it: they went to the other stage."""
+    assert request.source == NO_SOURCE, "the source came along"
+    return request.question
 
 
 async def wait_a_minute(log: Path, stage: str) -> None:

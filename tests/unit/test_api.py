@@ -95,7 +95,7 @@ def test_the_documented_body_gets_the_documented_answer(
     assert (response.status_code, response.json()) == (200, {"response": "happy"})
     (asked,) = service.asked
     assert (asked.source.path, asked.question) == ("/clips/a.mp4", "[emotion] What?")
-    assert asked.options == DecodeOptions("first", voice=False)
+    assert asked.decode_options == DecodeOptions("first", voice=False)
     assert asked.sampling == Sampling(0.2, 0.9, 50, 1.05, 500, None)
 
 
@@ -116,7 +116,7 @@ def test_optional_fields_reach_the_service(client: TestClient, service: FakeServ
     response = client.post("/process_video", json=QUESTION | chosen | {"details": True})
     assert response.json()["details"]["token_ids"] == [5]
     (asked,) = service.asked
-    assert asked.options == DecodeOptions(1.5, voice=True)
+    assert asked.decode_options == DecodeOptions(1.5, voice=True)
     assert asked.sampling == Sampling(0, 0.9, 50, 1.05, 7, 3)
 
 
@@ -235,7 +235,7 @@ def test_emotions_are_the_labels_with_their_probabilities(
     (asked,) = service.scored
     assert len(asked.labels) == 9
     assert asked.question.endswith("represents: " + ", ".join(asked.labels) + ".")
-    assert asked.prompt == PromptOptions()
+    assert asked.prompt_options == PromptOptions()
 
 
 def test_emotions_may_be_asked_about_other_labels_with_another_question(
@@ -245,7 +245,7 @@ def test_emotions_may_be_asked_about_other_labels_with_another_question(
     client.post("/v1/emotions", json={"video_path": "/a.mp4", **chosen}).raise_for_status()
     assert service.scored[0].labels == ("calm", "tense")
     assert service.scored[0].question == "Calm?"
-    assert service.scored[0].options.audio_mode == "reference"
+    assert service.scored[0].decode_options.audio_mode == "reference"
 
 
 def test_emotions_can_be_explained_and_know_the_words(
@@ -259,7 +259,7 @@ def test_emotions_can_be_explained_and_know_the_words(
     assert scored.question.startswith("The person in video says: No.  [emotion] Please")
     assert asked.question.startswith("The person in video says: No.  [reason] What are")
     assert asked.sampling.temperature == 0
-    assert scored.options.voice and asked.options.voice
+    assert scored.decode_options.voice and asked.decode_options.voice
 
 
 def test_emotions_and_their_explanation_have_one_deadline(service: FakeService) -> None:

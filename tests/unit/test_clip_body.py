@@ -43,7 +43,7 @@ def test_a_form_brings_the_clip_along(client: TestClient, service: FakeService) 
     (asked,) = service.asked
     assert (asked.source.data, asked.source.path) == (CLIP, None)
     assert asked.sampling.temperature == 0
-    assert asked.options.frame == 1.5
+    assert asked.decode_options.frame == 1.5
 
 
 def test_a_form_may_hold_labels(client: TestClient, service: FakeService) -> None:

@@ -56,7 +56,7 @@ class TalkativeService(FakeService):
 
     async def answer(self, request: AnswerRequest) -> Answer:
         answer = await super().answer(request)
-        voice = VOICE if request.options.voice else None
+        voice = VOICE if request.decode_options.voice else None
         scores = () if request.sampling.num_logprobs is None else SCORES
         return replace(answer, voice=voice, scores=scores)
 
@@ -67,7 +67,7 @@ class TalkativeService(FakeService):
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         scores = await super().score(request)
-        return replace(scores, voice=VOICE if request.options.voice else None)
+        return replace(scores, voice=VOICE if request.decode_options.voice else None)
 
 
 def described(service: FakeService, **chosen: Any) -> Any:

@@ -166,7 +166,7 @@ def _constraint(body: ChatRequest) -> dict[str, Any] | None:
 async def _deltas(
     service: AnswerService, asked: AnswerRequest
 ) -> AsyncGenerator[AnswerDelta, None]:
-    if asked.prompt.parity == "reference":
+    if asked.prompt_options.parity == "reference":
         # The original's text is only known when the whole answer is.
         answer = await service.answer(asked)
         yield AnswerDelta(

@@ -1,0 +1,26 @@
+"""Timings of a request as its caller saw them: the same over HTTP as in one process."""
+
+from collections.abc import Mapping
+
+
+def answer_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:
+    """Of an answer, from the stages' own figures.
+
+    Args:
+        stages: `decode`, and the engine's `queue`, `first_token` and `total`.
+        elapsed_ms: from the request's arrival to its last token.
+
+    What neither the decode worker nor the engine accounts for is waiting: it goes into `queue`.
+    """
+    outside_ms = elapsed_ms - stages["decode"] - stages["total"]
+    return {
+        "decode": stages["decode"],
+        "queue": outside_ms + stages["queue"],
+        "first_token": elapsed_ms - stages["total"] + stages["first_token"],
+        "total": elapsed_ms,
+    }
+
+
+def score_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:
+    """Of label scores, from the stages' `decode`: their many short requests have no one queue."""
+    return {"decode": stages["decode"], "total": elapsed_ms}
