@@ -2,36 +2,30 @@
 
     python scripts/simulate_autoscaling.py --profile assumed-gpu --clips-per-day 10e6 --max-replicas 64
 
-The policy is the object that Serve uses, inside Serve's own delays. How long an engine takes is a parameter:
-give your own with --latency-1-s, --rate and --num-clients, from `make bench` against one replica
-(docs/capacity.md). The same arguments and seed print the same numbers.
+The policy is the object that Serve uses, and the router the product's; delays, limits and what the policy is
+told are those of --config. How long an engine takes is a parameter: give your own with --latency-1-s, --rate
+and --num-clients, from `make bench` against one replica (docs/capacity.md). The same arguments and seed print
+the same numbers.
 """
 
 import argparse
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ray.serve.autoscaling_policy import default_autoscaling_policy
-from ray.serve.config import AutoscalingConfig
 from scaling.autoscaler import Autoscaler
+from scaling.deployed import Deployed, read_deployed
 from scaling.fleet import READY, Fleet, FleetSettings, longest_step_s
 from scaling.service import PROFILES, ServiceTimes
 from scaling.traffic import DAY_S, TRAFFIC, arrivals
 
 from serve_app.autoscaling import EngineLoadPolicy
-from serve_app.settings import EngineLoadSettings
 
-# What docs/decisions/autoscaling.md gives for serve.yaml. Serve's own policy gets the same delays and target.
-SCALING: dict[str, Any] = {
-    "look_back_period_s": 15,
-    "upscale_delay_s": 10,
-    "downscale_delay_s": 300,
-    "downscale_to_zero_delay_s": 900,
-}
+CONFIG = Path(__file__).parents[1] / "configs" / "serve.multi-gpu.yaml"
 GENTLE = 0.1
 PERCENTILES = (50, 95, 99)
 COLUMNS = (
@@ -85,32 +79,25 @@ def needed_for(rate: float, service: ServiceTimes, settings: FleetSettings, shar
 
 
 def simulate(
-    rates: Any,
-    service: ServiceTimes,
-    settings: FleetSettings,
-    policy: EngineLoadPolicy,
-    step_s: float,
-    seed: int,
-    min_replicas: int,
+    rates: Any, service: ServiceTimes, deployed: Deployed, step_s: float, seed: int
 ) -> list[Run]:
-    """The same arrivals under each strategy."""
+    """The same arrivals under each strategy. Serve's own policy gets the delays and the target of ours."""
     counts = arrivals(rates, step_s, np.random.default_rng(seed))
-    share = EngineLoadSettings().target_seqs_share
+    settings, config = deployed.fleet, deployed.autoscaling
+    share = deployed.policy.target_seqs_share
     at_peak = min(needed_for(rates.max(), service, settings, share), settings.max_replicas)
     at_start = min(
-        max(needed_for(rates[0], service, settings, share), min_replicas), settings.max_replicas
+        max(needed_for(rates[0], service, settings, share), config.min_replicas),
+        settings.max_replicas,
     )
-    bounds = {"min_replicas": min_replicas, "max_replicas": settings.max_replicas}
-    target_seqs = share * settings.max_num_seqs
-    config = AutoscalingConfig(**SCALING, **bounds, target_ongoing_requests=target_seqs)
+    gentle = config.model_copy(update={"downscaling_factor": GENTLE})
+    policy = EngineLoadPolicy(**deployed.policy.model_dump())
     strategies: dict[str, tuple[int, Any]] = {
         f"fixed at the peak's {at_peak}": (at_peak, None),
         "Serve's ongoing requests": (at_start, Autoscaler(default_autoscaling_policy, config)),
         f"the same, downscaling_factor {GENTLE}": (
             at_start,
-            Autoscaler(
-                default_autoscaling_policy, config.model_copy(update={"downscaling_factor": GENTLE})
-            ),
+            Autoscaler(default_autoscaling_policy, gentle),
         ),
         "engine load": (at_start, Autoscaler(policy, config)),
     }
@@ -177,12 +164,16 @@ def main() -> int:
     parser.add_argument("--rate", type=float, help="yours: requests/s of --num-clients at a time")
     parser.add_argument("--num-clients", type=int, default=32)
     parser.add_argument("--start-s", type=float, default=120, help="until a new replica answers")
-    parser.add_argument("--min-replicas", type=int, default=1)
-    parser.add_argument("--max-replicas", type=int, default=64)
-    parser.add_argument("--max-num-seqs", type=int, default=64)
+    parser.add_argument("--config", type=Path, default=CONFIG, help="a serve.yaml that scales")
+    parser.add_argument("--min-replicas", type=int, help="in place of the file's")
+    parser.add_argument("--max-replicas", type=int, help="in place of the file's")
+    parser.add_argument("--max-num-seqs", type=int, help="in place of the file's")
     parser.add_argument("--step-s", type=float, default=0.25)
     parser.add_argument(
-        "--policy-kwargs", type=json.loads, default={}, help='JSON, such as {"tolerance": 0.2}'
+        "--policy-kwargs",
+        type=json.loads,
+        default={},
+        help='besides the file\'s, JSON, such as {"tolerance": 0.2}',
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--png", type=Path, help="draw the replicas over time")
@@ -196,19 +187,23 @@ def main() -> int:
         parser.error(
             f"--step-s {args.step_s}: at most {longest_step_s(service):.3f} for these times"
         )
-    settings = FleetSettings(args.max_replicas, args.start_s)
-    settings = replace(
-        settings, max_num_seqs=args.max_num_seqs, max_ongoing_requests=args.max_num_seqs * 3 // 2
+    deployed = read_deployed(
+        args.config,
+        args.start_s,
+        args.min_replicas,
+        args.max_replicas,
+        args.max_num_seqs,
+        args.policy_kwargs,
     )
     times_s = args.from_hour * 3600 + np.arange(0, args.hours * 3600, args.step_s)
     rates = TRAFFIC[args.traffic](times_s, args.clips_per_day / DAY_S)
     print(
         f"{args.traffic}: {args.clips_per_day:.3g} clips a day, at most {rates.max():.1f} a second; "
         f"an answer takes {service.fixed_s:.3f} s + {service.per_request_s:.3f} s for each request in "
-        f"the batch ({service.source}); half_rate_seqs {service.half_rate_seqs:.1f}\n"
+        f"the batch ({service.source}); half_rate_seqs {service.half_rate_seqs:.1f}, "
+        f"the policy's {deployed.policy.half_rate_seqs:.1f}\n"
     )
-    policy = EngineLoadPolicy(**args.policy_kwargs)
-    runs = simulate(rates, service, settings, policy, args.step_s, args.seed, args.min_replicas)
+    runs = simulate(rates, service, deployed, args.step_s, args.seed)
     print_table(runs)
     if args.png is not None:
         draw(args.png, times_s, rates, runs)

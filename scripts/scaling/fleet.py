@@ -3,42 +3,36 @@
 Every request is followed by itself, but things happen only at the ends of steps: times are rounded to the
 nearest step. A step should be a fifth of an empty engine's time at most (`longest_step_s`).
 
-Left out: decoding, the network, replicas that fail, requests of one clip that find it in a cache.
+Left out: decoding, the network, replicas that fail, requests of one clip that find it in a cache, second
+attempts beside the first, callers who come again.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.ring import Ints, Ring
 from scaling.service import ServiceTimes
 
-Ints = NDArray[np.int64]
 ABSENT, STARTING, READY, DRAINING = range(4)
-NUM_TRIES = 3  # of the ring's replicas: the consistent-hash router's one, and two fallbacks
 
 
 @dataclass(frozen=True)
 class FleetSettings:
-    """Of the Generator deployment and its engines. Names are serve.yaml's where it has them."""
+    """Of the Generator deployment, its engines, and the ingress. Names are serve.yaml's where it has them."""
 
     max_replicas: int
     start_s: float  # from the decision to the first request: a node, the image, the weights
-    max_num_seqs: int = 64
-    max_ongoing_requests: int = 96
-    max_queued_requests: int = 128  # of each ingress replica
-    requests_per_ingress: int = 128  # limits.max_in_flight: so many ingress replicas there must be
-    num_seqs_in_kv_cache: int = 256
-    request_timeout_s: float = 28.0
-    work_cv: float = 0.5  # standard deviation / mean of how much work a request is
-
-    @property
-    def max_queued(self) -> int:
-        """Requests that wait at all handles, of as many ingress replicas as the full fleet needs."""
-        most_ongoing = self.max_replicas * self.max_ongoing_requests
-        return math.ceil(most_ongoing / self.requests_per_ingress) * self.max_queued_requests
+    max_num_seqs: int
+    max_ongoing_requests: int
+    num_ingress_replicas: int  # all there from the start
+    max_queued_requests: int  # of each ingress replica's handle
+    max_in_flight: int  # of each ingress replica, whether queued, waiting or running
+    request_timeout_s: float
+    num_seqs_in_kv_cache: int = 256  # assumed: more than a batch
+    work_cv: float = 0.5  # assumed: standard deviation / mean of how much work a request is
 
 
 def longest_step_s(service: ServiceTimes) -> float:
@@ -58,7 +52,8 @@ class Fleet:
     ) -> None:
         self.settings, self._service, self.step_s, self._rng = settings, service, step_s, rng
         self._deadline = round(settings.request_timeout_s / step_s)  # in steps, as all times below
-        self._max_queued = settings.max_queued
+        self._max_queued = settings.num_ingress_replicas * settings.max_queued_requests
+        self._max_inside = settings.num_ingress_replicas * settings.max_in_flight
         self._max_running = min(settings.max_num_seqs, settings.num_seqs_in_kv_cache)
         rows, ongoing = settings.max_replicas, settings.max_ongoing_requests
         self.now = 0
@@ -71,10 +66,11 @@ class Fleet:
             (rows, self._max_running), np.inf
         )  # in done work; inf: a free place
         self._arrived = np.zeros((rows, self._max_running), np.int64)
-        self._ring = np.zeros((rows, ongoing), np.int64)  # arrivals of what waits in each engine
+        self._waiting = np.zeros((rows, ongoing), np.int64)  # arrivals of what waits in each engine
         self._head = np.zeros(rows, np.int64)
         self._queue = np.zeros(0, np.int64)  # arrivals of what waits at the handles
         self._keys = np.zeros(0)  # where on the ring each of them belongs, 0..1
+        self._ring = Ring(rows, rng)
         self.arrived = self.answered = self.refused = self.timed_out = 0
         self.wait_steps = np.zeros(self._deadline + 2, np.int64)  # begun requests by their wait
         self.latency_steps = np.zeros(self._deadline + 2, np.int64)  # answers by their time
@@ -118,8 +114,10 @@ class Fleet:
         self.state[(self.state == STARTING) & (self.ready_at <= self.now)] = READY
         self.state[(self.state == DRAINING) & (self.num_running + self.num_waiting == 0)] = ABSENT
         self.arrived += num_arrivals
-        self._queue = np.append(self._queue, np.full(num_arrivals, self.now))
-        self._keys = np.append(self._keys, self._rng.random(num_arrivals))
+        num_admitted = min(num_arrivals, max(0, self._max_inside - self.num_inside))
+        self.refused += num_arrivals - num_admitted
+        self._queue = np.append(self._queue, np.full(num_admitted, self.now))
+        self._keys = np.append(self._keys, self._rng.random(num_admitted))
         self._dispatch()
         self._begin()
 
@@ -147,7 +145,7 @@ class Fleet:
         self._queue, self._keys = self._queue[kept], self._keys[kept]
         # In an engine from the front: behind it are later arrivals, but for a few that fell back.
         while len(rows := np.flatnonzero(self.num_waiting)):
-            rows = rows[self._ring[rows, self._head[rows]] <= last]
+            rows = rows[self._waiting[rows, self._head[rows]] <= last]
             if not len(rows):
                 break
             self.timed_out += len(rows)
@@ -161,30 +159,24 @@ class Fleet:
 
     def _drop(self, rows: Ints, numbers: Any) -> None:
         """Take the first so many off what waits in these replicas."""
-        self._head[rows] = (self._head[rows] + numbers) % self._ring.shape[1]
+        self._head[rows] = (self._head[rows] + numbers) % self._waiting.shape[1]
         self.num_waiting[rows] -= numbers
 
     def _dispatch(self) -> None:
-        """From the handles to the replicas that the clips belong to, or those behind them on the ring."""
-        ready = np.flatnonzero(self.state == READY)
-        for hop in range(NUM_TRIES):
-            if not len(ready) or not len(self._queue):
-                break
-            rows = ready[((self._keys * len(ready)).astype(np.int64) + hop) % len(ready)]
-            order = np.argsort(rows, kind="stable")
-            ordered = rows[order]
-            rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
-            ongoing = self.num_running + self.num_waiting
-            fits = rank < (self.settings.max_ongoing_requests - ongoing)[ordered]
-            rows, rank, sent = ordered[fits], rank[fits], order[fits]
-            places = (self._head[rows] + self.num_waiting[rows] + rank) % self._ring.shape[1]
-            self._ring[rows, places] = self._queue[sent]
-            np.add.at(self.num_waiting, rows, 1)
-            kept = np.ones(len(order), bool)
-            kept[sent] = False
-            self._queue, self._keys = self._queue[kept], self._keys[kept]
-        self.refused += max(0, len(self._queue) - self._max_queued)
-        self._queue, self._keys = self._queue[: self._max_queued], self._keys[: self._max_queued]
+        """From the handles to the replicas, the oldest first, as long as any has room."""
+        ready = self.state == READY
+        ongoing = self.num_running + self.num_waiting
+        max_ongoing = self.settings.max_ongoing_requests
+        number = min(len(self._queue), int((max_ongoing - ongoing[ready]).sum()))
+        if number:
+            self._ring.set_ready(ready)
+            rows, before = self._ring.place(self._keys[:number], ongoing, max_ongoing)
+            places = (self._head[rows] + before - self.num_running[rows]) % self._waiting.shape[1]
+            self._waiting[rows, places] = self._queue[:number]
+            self.num_waiting += np.bincount(rows, minlength=len(ready))
+        self.refused += max(0, len(self._queue) - number - self._max_queued)
+        left = slice(number, number + self._max_queued)
+        self._queue, self._keys = self._queue[left], self._keys[left]
 
     def _begin(self) -> None:
         """Move what waits in an engine into the free places of its batch."""
@@ -196,7 +188,7 @@ class Fleet:
         free_rows, free_places = np.nonzero(np.isinf(self._ends_at[rows]))
         places = free_places[np.searchsorted(free_rows, np.arange(len(rows)))[which] + rank]
         begun = rows[which]
-        arrived = self._ring[begun, (self._head[begun] + rank) % self._ring.shape[1]]
+        arrived = self._waiting[begun, (self._head[begun] + rank) % self._waiting.shape[1]]
         # One that fell back behind later arrivals may be late; it ends with the next step.
         waits = np.minimum(self.now - arrived, self._deadline + 1)
         self.wait_steps += np.bincount(waits, minlength=len(self.wait_steps))

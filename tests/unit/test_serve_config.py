@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import simulate_autoscaling
 import yaml
 
 from serve_app import app, serve_config
@@ -172,8 +171,13 @@ def test_the_block_that_the_docs_give_is_accepted(tmp_path: Path) -> None:
     raw["applications"][0]["deployments"][2] = generator
     load_serve_config(write(raw, tmp_path))
     given = generator["autoscaling_config"]
-    assert given.items() >= simulate_autoscaling.SCALING.items()
     assert given["policy"]["policy_kwargs"] == EngineLoadSettings().model_dump()
+    multi_gpu = yaml.safe_load(LAPTOP.with_name("serve.multi-gpu.yaml").read_text())
+    shipped = multi_gpu["applications"][0]["deployments"][2]
+    for key in ("max_ongoing_requests", "max_queued_requests"):
+        assert generator[key] == shipped[key]
+    only_in_the_docs = {"downscale_to_zero_delay_s": 900}
+    assert given == shipped["autoscaling_config"] | only_in_the_docs
 
 
 def test_the_policy_by_engine_load_is_accepted(tmp_path: Path) -> None:
