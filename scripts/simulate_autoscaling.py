@@ -1,6 +1,6 @@
 """Simulates the Generator's autoscaling over a day, against a fixed fleet and Serve's own policy.
 
-    python scripts/simulate_autoscaling.py --profile assumed-gpu --clips-per-day 10e6 --max-replicas 64
+    python scripts/simulate_autoscaling.py --clips-per-day 10e6 --max-replicas 128 --png replicas.png
 
 The policy is the object that Serve uses, and the router the product's; delays, limits and what the policy is
 told are those of --config. How long an engine takes is a parameter: give your own with --latency-1-s, --rate
@@ -122,7 +122,7 @@ def print_table(runs: list[Run]) -> None:
             for steps in (fleet.wait_steps, fleet.latency_steps)
         )
         print(
-            f"| {each.name} | {each.gpu_hours:.0f} | {max(each.num_ready)} | {waits} | {times} "
+            f"| {each.name} | {each.gpu_hours:.1f} | {max(each.num_ready)} | {waits} | {times} "
             f"| {of_all(fleet.refused, fleet)} | {of_all(fleet.timed_out, fleet)} |"
         )
 
@@ -146,8 +146,8 @@ def draw(path: Path, times_s: Any, rates: Any, runs: list[Run]) -> None:
         below.step(hours, each.num_ready, where="post", label=each.name, linewidth=1)
     below.set_ylabel("replicas ready")
     below.set_xlabel("hour of the day")
-    below.legend(frameon=False)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.9))
+    figure.legend(*below.get_legend_handles_labels(), loc="upper center", ncol=2, frameon=False)
     figure.savefig(path, dpi=120)
 
 
