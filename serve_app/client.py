@@ -1,12 +1,20 @@
 """Something to ask: a server over HTTP, or an engine in this process. Both take the bodies of the routes."""
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from serve_app.errors import InvalidRequestError, NotReadyError, ServeAppError, error_by_code
+from serve_app.errors import (
+    InvalidRequestError,
+    NotReadyError,
+    RateLimitedError,
+    ServeAppError,
+    UnauthorizedError,
+    error_by_code,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
     from serve_app.settings import AppSettings
 
 DEFAULT_URL = "http://127.0.0.1:7887"
+KEY_VARIABLE = "EMOTION_LLAMA_API_KEY"  # the caller's own key, for servers that ask for one
 
 Model = TypeVar("Model", bound="BaseModel")
 Body = Mapping[str, Any]
@@ -45,11 +54,17 @@ class Target:
 
 @asynccontextmanager
 async def open_client(target: Target) -> AsyncIterator[Client]:
-    """Raises CheckpointError, EngineError: the engine cannot be started."""
+    """A server gets the key in KEY_VARIABLE, where there is one.
+
+    Raises:
+        CheckpointError, EngineError: the engine cannot be started.
+    """
     if target.model is None:
         import httpx
 
-        async with httpx.AsyncClient(timeout=None) as http:
+        key = os.environ.get(KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with httpx.AsyncClient(timeout=None, headers=headers) as http:
             yield ServerClient(http, target.url)
         return
     settings = _local_settings(target)
@@ -148,8 +163,12 @@ def _local_settings(target: Target) -> "AppSettings":
 def _remote_error(response: "httpx.Response") -> ServeAppError:
     """The server's error as the same class here. What is not in our form came from a proxy."""
     kind = error_by_code(response.headers.get("X-Error-Code"))
+    if kind is UnauthorizedError:
+        return kind(f"{response.url.host} asks for a valid key in {KEY_VARIABLE}")
     try:
         body = response.json()
+        if kind is RateLimitedError and isinstance(body["error"], str):
+            return kind(body["error"])  # all that the original's guide has there
         return kind(body["details"] if "details" in body else body["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return ServeAppError(f"status {response.status_code}: {response.text[:200]}")

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_app.cli.serve import DEFAULT_CONFIG
+from serve_app.client import KEY_VARIABLE
 from serve_app.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from serve_app.doctor.finding import Finding
-
-KEY_VARIABLE = "EMOTION_LLAMA_API_KEY"
 
 
 def add_parser(commands: Any) -> None:

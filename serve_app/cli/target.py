@@ -3,12 +3,16 @@
 import argparse
 from pathlib import Path
 
-from serve_app.client import DEFAULT_URL
+from serve_app.client import DEFAULT_URL, KEY_VARIABLE
 
 
 def add_target_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--url", default=DEFAULT_URL, help="of a server; default: %(default)s")
+    where.add_argument(
+        "--url",
+        default=DEFAULT_URL,
+        help=f"of a server; its key: {KEY_VARIABLE}; default: %(default)s",
+    )
     where.add_argument("--model", type=Path, help="run this checkpoint here, without a server")
     parser.add_argument(
         "--dtype",

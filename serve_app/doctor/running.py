@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 
+from serve_app.client import KEY_VARIABLE
 from serve_app.doctor.finding import Finding, ok, problem, warning
 
 TIMEOUT_S = 10.0
@@ -23,7 +24,7 @@ def check_server(url: str, key: str | None) -> Iterator[Finding]:
             yield finding
             if finding.level != "ok":
                 return
-        finding, response = _get(http, "/v1/status", "give a key: EMOTION_LLAMA_API_KEY")
+        finding, response = _get(http, "/v1/status", f"give a key: {KEY_VARIABLE}")
         yield finding
         if response is not None and finding.level == "ok":
             yield from _check_status(response.json())

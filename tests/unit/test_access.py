@@ -1,14 +1,17 @@
 """Keys and rate limits over a fake service: who gets in, what the others are told, and how keys change."""
 
+import asyncio
 import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from unit.test_api import QUESTION, FakeService
@@ -17,8 +20,10 @@ from serve_app import api_keys
 from serve_app.api.app import create_api
 from serve_app.api_keys import ENVIRONMENT, KeyStore, read_keys
 from serve_app.cli import main
+from serve_app.client import KEY_VARIABLE, Target
+from serve_app.client import open_client as open_our_client
 from serve_app.deployments import ingress
-from serve_app.errors import ConfigurationError
+from serve_app.errors import ConfigurationError, RateLimitedError, UnauthorizedError
 from serve_app.exposure import check_exposure
 from serve_app.settings import AccessSettings, AppSettings
 
@@ -295,3 +300,25 @@ def test_web_pages_of_the_named_origins_may_call(service: FakeService, keys_file
     with open_client(service) as client:
         silent = client.post("/process_video", json=QUESTION, headers={"Origin": ours})
         assert "Access-Control-Allow-Origin" not in silent.headers
+
+
+def test_our_own_client_sends_the_key_of_its_environment_and_reads_refusals(
+    service: FakeService, keys_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = AccessSettings(keys_file=keys_file, rate="1/minute")
+    api = create_api(service, AppSettings(model=Path("/m"), access=access))
+    served = partial(httpx.AsyncClient, transport=httpx.ASGITransport(api))
+    monkeypatch.setattr(httpx, "AsyncClient", served)
+
+    async def ask() -> None:
+        async with open_our_client(Target()) as ours:
+            await ours.answer(QUESTION)
+
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    with pytest.raises(UnauthorizedError, match=KEY_VARIABLE):
+        asyncio.run(ask())
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    asyncio.run(ask())
+    assert len(service.asked) == 1
+    with pytest.raises(RateLimitedError, match="1 per 1 minute"):
+        asyncio.run(ask())
