@@ -38,12 +38,14 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
         raise ConfigurationError(f"{path}: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{path}: expected a mapping at the top")
+    if not isinstance(raw.setdefault("http_options", {}), dict):
+        raise ConfigurationError(f"{path}: http_options: expected a mapping")
     application = _only_application(raw, path)
     args = application["args"]
     if model is not None:
         args["model"] = str(model)
     if port is not None:
-        raw.setdefault("http_options", {})["port"] = port
+        raw["http_options"]["port"] = port
         args["extra_ports"] = []
     _reject_unknown_keys(raw, ServeDeploySchema, "", path)
     _check_deployments(application, path)
@@ -54,18 +56,26 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
             args["access"]["keys_file"] = str(settings.access.keys_file.resolve())
         if settings.media.urls.ca_file is not None:
             args["media"]["urls"]["ca_file"] = str(settings.media.urls.ca_file.resolve())
-        config = ServeDeploySchema.model_validate(raw)
+        config = _parse(raw, path)
         _check_policy(config, path)
         _check_times(config, settings.limits, path)
         return config
-    except (AttributeError, ImportError) as error:
-        raise ConfigurationError(f"{path}: autoscaling_config.policy: {error}") from error
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
             for problem in error.errors()
         )
         raise ConfigurationError(f"{path}: {problems}") from error
+
+
+def _parse(raw: dict[str, Any], path: Path) -> Any:
+    """Serve imports the classes it finds: an autoscaling policy, a request router."""
+    try:
+        return ServeDeploySchema.model_validate(raw)
+    except (AttributeError, ImportError) as error:
+        raise ConfigurationError(
+            f"{path}: a class that it names cannot be imported: {error}"
+        ) from error
 
 
 def app_settings(config: Any) -> AppSettings:

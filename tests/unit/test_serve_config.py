@@ -203,6 +203,23 @@ def test_a_wrong_policy_is_named(policy: dict[str, Any], named: str, tmp_path: P
         load_serve_config(write(scaled(policy), tmp_path))
 
 
+def test_a_request_router_that_is_not_there_is_not_called_a_policy(tmp_path: Path) -> None:
+    router = {"request_router_config": {"request_router_class": "serve_app.ruoter:Router"}}
+    with pytest.raises(ConfigurationError, match=r"imported: .*ruoter") as raised:
+        load_serve_config(write(scaled(ENGINE_LOAD, **router), tmp_path))
+    assert "policy" not in raised.value.message
+
+
+@pytest.mark.parametrize("port", [None, 8123])
+@pytest.mark.parametrize("options", [None, "127.0.0.1", []], ids=repr)
+def test_http_options_of_another_type_are_refused(
+    options: Any, port: int | None, tmp_path: Path
+) -> None:
+    raw = yaml.safe_load(LAPTOP.read_text()) | {"http_options": options}
+    with pytest.raises(ConfigurationError, match="http_options: expected a mapping"):
+        load_serve_config(write(raw, tmp_path), port=port)
+
+
 @pytest.mark.parametrize("name", ["Ingress", "Preprocessor", "Generator"])
 @pytest.mark.parametrize("drain_s", [27, None])
 def test_a_drain_shorter_than_the_deadline_is_refused(
