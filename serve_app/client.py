@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from serve_app.api.paths import EMOTIONS, PROCESS_VIDEO
 from serve_app.errors import (
     InvalidRequestError,
     NotReadyError,
@@ -85,13 +86,12 @@ class ServerClient:
         self._url = url.rstrip("/")
 
     async def answer(self, body: Body) -> Details:
-        details: Details = (await self._post("/process_video", {**body, "details": True}))[
-            "details"
-        ]
+        answer = await self._post(PROCESS_VIDEO, {**body, "details": True})
+        details: Details = answer["details"]
         return details
 
     async def score(self, body: Body) -> Details:
-        return await self._post("/v1/emotions", body)
+        return await self._post(EMOTIONS, body)
 
     async def _post(self, route: str, body: Body) -> Details:
         import httpx

@@ -4,14 +4,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.errors import error_response
-from serve_app.api.paths import route_path
+from serve_app.api.paths import OPEN, route_path
 from serve_app.api.request_log import KEY_NAME
 from serve_app.api_keys import ApiKey, KeyStore
 from serve_app.errors import RateLimitedError, UnauthorizedError
 from serve_app.rate_limits import Allowance, RateCounter
 from serve_app.settings import AccessSettings
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # probes have no key
 BEARER = "bearer "
 
 
@@ -30,7 +29,7 @@ class Access:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if route_path(scope) in OPEN_PATHS and scope["method"] in ("GET", "HEAD"):
+        if route_path(scope) in OPEN and scope["method"] in ("GET", "HEAD"):
             await self._app(scope, _without_body(receive), send)
             return
         key = None

@@ -12,6 +12,7 @@ from serve_app.api.clip_body import clip_body
 from serve_app.api.clip_body_schema import clip_body_schema
 from serve_app.api.clip_question import ClipQuestion, UnicodeText, check_question
 from serve_app.api.examples import EMOTIONS_ANSWERS, EMOTIONS_FIELDS, EMOTIONS_REQUESTS
+from serve_app.api.paths import EMOTIONS
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import current_traceparent, note
 from serve_app.api.responses import EmotionsAnswer, answer_schema
@@ -71,7 +72,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     router = APIRouter(tags=["emotions"])
 
     @router.post(
-        "/v1/emotions",
+        EMOTIONS,
         summary="Score labels",
         responses=answer_schema(EmotionsAnswer, EMOTIONS_ANSWERS),
         openapi_extra=clip_body_schema(EmotionsRequest, EMOTIONS_REQUESTS, EMOTIONS_FIELDS),

@@ -18,9 +18,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.api.gradio import PATHS
 from serve_app.api.in_band import in_band_body
-from serve_app.api.paths import route_path
+from serve_app.api.paths import OPENAI_PREFIX, PREDICT, route_path
 from serve_app.api.request_id import current_request_id
 from serve_app.errors import (
     InvalidRequestError,
@@ -35,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
 PROBLEM = "application/problem+json"
-OPENAI_PREFIX = "/v1/"
 GRADIO_FIELDS = ("type", "loc", "msg")
 OPENAI_TYPES = {
     401: "authentication_error",
@@ -148,7 +146,7 @@ def add_error_handlers(api: FastAPI, settings: AppSettings) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        if route_path(request.scope) in PATHS:
+        if route_path(request.scope) in PREDICT:
             # Gradio's own form for a malformed body, but for what was sent, which it repeats.
             problems = [{name: each[name] for name in GRADIO_FIELDS} for each in error.errors()]
             headers = {"X-Error-Code": InvalidRequestError.code}
@@ -159,7 +157,7 @@ def add_error_handlers(api: FastAPI, settings: AppSettings) -> None:
     @api.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         headers = {"X-Error-Code": f"http_{error.status_code}", **(error.headers or {})}
-        if route_path(request.scope) in PATHS:
+        if route_path(request.scope) in PREDICT:
             return JSONResponse({"detail": error.detail}, error.status_code, headers)
         title = HTTPStatus(error.status_code).phrase
         code = headers["X-Error-Code"]

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from serve_app.api.access import OPEN_PATHS
-from serve_app.api.errors import OPENAI_PREFIX, PROBLEM, body_at, problem_body, status_at
-from serve_app.api.gradio import PATHS
+from serve_app.api.errors import PROBLEM, body_at, problem_body, status_at
+from serve_app.api.paths import CHAT, OPEN, OPENAI_PREFIX, PREDICT, READY
 from serve_app.api.responses import (
     JSON,
     ErrorBody,
@@ -36,8 +35,6 @@ from serve_app.errors import (
     UnauthorizedError,
 )
 
-CHAT = "/v1/chat/completions"
-READY = "/readyz"
 MODELS = (ErrorBody, ErrorTitle, GradioInvalid, GradioRefused, OpenAIError, Problem)
 
 UNREADABLE = "http_400"  # FastAPI's, for bytes that are no text
@@ -66,7 +63,7 @@ def failures(path: str, has_body: bool, asks_for_keys: bool, limits_rates: bool)
         asks_for_keys: the server has keys.
         limits_rates: it counts requests.
     """
-    if path in OPEN_PATHS:
+    if path in OPEN:
         kinds = {ServeAppError, BodyTooLargeError}
     elif has_body:
         kinds = set(_tree(ServeAppError)) - NEVER_RAISED - AT_START - OF_ONE_ROUTE.keys()
@@ -76,7 +73,7 @@ def failures(path: str, has_body: bool, asks_for_keys: bool, limits_rates: bool)
     kinds -= set() if asks_for_keys else {UnauthorizedError}
     kinds -= set() if limits_rates else {RateLimitedError}
     found = [_failure(path, kind) for kind in kinds]
-    if path == CHAT or path in PATHS:
+    if path == CHAT or path in PREDICT:
         found.append(Failure(400, UNREADABLE, "Bad Request", "The body cannot be read."))
     return sorted(found, key=lambda each: (each.status, each.code))
 
@@ -117,7 +114,7 @@ def _response(path: str, status: int, same: list[Failure]) -> dict[str, Any]:
 
 def _is_gradios(path: str, same: list[Failure]) -> bool:
     """Gradio's own form, whatever is accepted."""
-    return path in PATHS and {each.code for each in same} == {UNREADABLE}
+    return path in PREDICT and {each.code for each in same} == {UNREADABLE}
 
 
 def _headers(status: int, same: list[Failure]) -> dict[str, Any]:
@@ -147,7 +144,7 @@ def _schema(path: str, same: list[Failure]) -> dict[str, Any]:
         return ref(OpenAIError)
     if codes <= {kind.code for kind in AT_THE_DOOR}:
         return ref(ErrorTitle)
-    if path not in PATHS:
+    if path not in PREDICT:
         return ref(ErrorBody)
     if _is_gradios(path, same):
         return ref(GradioRefused)

@@ -10,13 +10,14 @@ from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import from_fields
 from serve_app.api.clip_question import CLIP_SCHEMA, check_question
 from serve_app.api.examples import PREDICT_ANSWERS, PREDICT_REQUESTS, named
+from serve_app.api.in_band import predict_body
 from serve_app.api.legacy import ProcessVideoRequest
+from serve_app.api.paths import PREDICT
 from serve_app.api.request_log import note
 from serve_app.api.responses import PredictAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings
 
-PATHS = ("/api/predict", "/api/predict/", "/run/predict", "/run/predict/")
 NUM_INPUTS = 2  # path and question
 
 
@@ -53,18 +54,6 @@ class Durations:
         return self._total_s / self._num_runs
 
 
-def predict_body(text: str, duration_s: float, average_s: float) -> dict[str, Any]:
-    """The six keys, in Gradio's order."""
-    return {
-        "data": [text],
-        "is_generating": False,
-        "duration": duration_s,
-        "average_duration": average_s,
-        "render_config": None,
-        "changed_state_ids": [],
-    }
-
-
 def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     """POST on all four paths; the slash at the end makes no difference."""
     router = APIRouter(tags=["legacy"])
@@ -84,12 +73,12 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         duration_s = time.perf_counter() - started
         return predict_body(answer.text, duration_s, durations.add(duration_s))
 
-    for path in PATHS:
+    for path in PREDICT:
         router.add_api_route(
             path,
             predict,
             methods=["POST"],
-            include_in_schema=path == PATHS[0],
+            include_in_schema=path == PREDICT[0],
             summary="Ask a question as Gradio's clients do",
             responses=answer_schema(PredictAnswer, PREDICT_ANSWERS),
         )

@@ -15,6 +15,7 @@ from serve_app.api.examples import (
     PROCESS_VIDEO_FIELDS,
     PROCESS_VIDEO_REQUESTS,
 )
+from serve_app.api.paths import PROCESS_VIDEO
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import current_traceparent, note
 from serve_app.api.responses import ProcessVideoAnswer, answer_schema
@@ -61,7 +62,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     router = APIRouter(tags=["legacy"])
 
     @router.post(
-        "/process_video",
+        PROCESS_VIDEO,
         summary="Ask a question about a clip",
         responses=answer_schema(ProcessVideoAnswer, PROCESS_VIDEO_ANSWERS),
         openapi_extra=clip_body_schema(

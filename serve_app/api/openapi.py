@@ -8,11 +8,10 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
-from serve_app.api.access import OPEN_PATHS
 from serve_app.api.cache_header import HEADER as CACHE
 from serve_app.api.failures import MODELS, failure_responses, failures
-from serve_app.api.in_band import PROCESS_VIDEO
 from serve_app.api.openai.responses import CompletionChunk
+from serve_app.api.paths import OPEN, PROCESS_VIDEO
 from serve_app.api.request_id import HEADER, USABLE
 from serve_app.api.responses import JSON, InBandError, ref
 from serve_app.errors import UnauthorizedError
@@ -112,7 +111,7 @@ def _complete(
     operation: dict[str, Any], route: APIRoute, asks_for_keys: bool, limits_rates: bool
 ) -> None:
     """In place."""
-    is_open = route.path in OPEN_PATHS
+    is_open = route.path in OPEN
     found = failures(route.path, "requestBody" in operation, asks_for_keys, limits_rates)
     operation["responses"] = {
         "200": _answer(route.responses[200]),

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from serve_app.api.examples import STATUS_ANSWERS
 from serve_app.api.observers import Observers
+from serve_app.api.paths import ALIVE, READY, STATUS
 from serve_app.api.responses import ServerStatusAnswer, Status, answer_schema
 from serve_app.api.server_status import ServerStatus
 from serve_app.api.service import AnswerService
@@ -19,7 +20,7 @@ def create_router(service: AnswerService, settings: AppSettings, observers: Obse
     server_status = ServerStatus(service, settings, observers)
 
     @router.get(
-        "/healthz",
+        ALIVE,
         summary="Is it alive?",
         responses=answer_schema(Status, {"alive": {"status": "ok"}}),
     )
@@ -28,7 +29,7 @@ def create_router(service: AnswerService, settings: AppSettings, observers: Obse
         return {"status": "ok"}
 
     @router.get(
-        "/readyz",
+        READY,
         summary="Is it ready?",
         responses=answer_schema(Status, {"ready": {"status": "ready"}}),
     )
@@ -39,7 +40,7 @@ def create_router(service: AnswerService, settings: AppSettings, observers: Obse
         return {"status": "ready"}
 
     @router.get(
-        "/v1/status",
+        STATUS,
         summary="What runs here?",
         responses=answer_schema(ServerStatusAnswer, STATUS_ANSWERS),
     )

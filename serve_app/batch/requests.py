@@ -12,6 +12,7 @@ from serve_app.api.errors import describe_problems
 from serve_app.api.legacy import ProcessVideoRequest
 from serve_app.api.openai.chat import answer_request
 from serve_app.api.openai.schema import ChatRequest
+from serve_app.api.paths import CHAT
 from serve_app.batch.options import Defaults
 from serve_app.batch.rows import Ask, Row
 from serve_app.batch.storage import is_uri
@@ -20,7 +21,6 @@ from serve_app.errors import InvalidRequestError
 from serve_app.settings import AppSettings
 from serve_app.types import AnswerRequest, ClipSource, ScoreRequest
 
-CHAT_URL = "/v1/chat/completions"
 TASKS = ("emotion", "reason")
 OF_SCORES = frozenset({"frame", "voice", "parity", "layout", "tokenization", "audio_mode"})
 REASON = f"[reason] {REASON_QUESTIONS[2]}"  # POST /v1/emotions' explanation, greedy as there
@@ -51,8 +51,8 @@ def read_row(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
 
 def _openai(row: Row, settings: AppSettings) -> Asked:
     url, method = row.fields.get("url"), row.fields.get("method", "POST")
-    if url != CHAT_URL or method != "POST":
-        raise InvalidRequestError(f"{method} {url} is not for batches; POST {CHAT_URL} is")
+    if url != CHAT or method != "POST":
+        raise InvalidRequestError(f"{method} {url} is not for batches; POST {CHAT} is")
     body = _validated(ChatRequest, row.fields.get("body"))
     if body.stream:
         raise InvalidRequestError("stream is true; a batch has nothing to stream to")

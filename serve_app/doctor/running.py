@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 
+from serve_app.api.paths import ALIVE, READY, STATUS
 from serve_app.client import KEY_VARIABLE
 from serve_app.doctor.finding import Finding, ok, problem, warning
 
@@ -17,14 +18,14 @@ def check_server(url: str, key: str | None) -> Iterator[Finding]:
     headers = {} if key is None else {"X-API-Key": key}
     with httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers) as http:
         for path, advice in {
-            "/healthz": "start it: emotion-llama serve",
-            "/readyz": f"wait until the model is loaded; {LOGS}",
+            ALIVE: "start it: emotion-llama serve",
+            READY: f"wait until the model is loaded; {LOGS}",
         }.items():
             finding, _ = _get(http, path, advice)
             yield finding
             if finding.level != "ok":
                 return
-        finding, response = _get(http, "/v1/status", f"give a key: {KEY_VARIABLE}")
+        finding, response = _get(http, STATUS, f"give a key: {KEY_VARIABLE}")
         yield finding
         if response is not None and finding.level == "ok":
             yield from _check_status(response.json())

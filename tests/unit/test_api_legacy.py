@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from unit.test_api import FakeService
 
 from serve_app.api.app import create_api
-from serve_app.api.gradio import PATHS
+from serve_app.api.paths import PREDICT
 from serve_app.errors import ClipNotFoundError, ClipOverLimitError
 from serve_app.settings import AppSettings
 
@@ -40,7 +40,7 @@ def client(service: FakeService) -> Iterator[TestClient]:
         yield client
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", PREDICT)
 def test_gradios_routes_give_gradios_six_keys(
     client: TestClient, service: FakeService, path: str
 ) -> None:

@@ -1,6 +1,8 @@
 """The gate in Serve's proxy, over an application that reads as Serve does: as fast as it can."""
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -120,3 +122,8 @@ def test_the_limit_comes_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(proxy.MAX_BODY_BYTES, "7")
     (gate,) = middlewares()
     assert gate.kwargs["max_body_bytes"] == 7
+
+
+def test_the_proxy_loads_no_route() -> None:
+    code = "import sys, serve_app.proxy; print('serve_app.api.clip_question' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

@@ -17,6 +17,7 @@ from serve_app.api.examples import CHAT_ANSWERS, CHAT_REQUESTS, MODELS_ANSWERS, 
 from serve_app.api.openai.conversation import read_conversation
 from serve_app.api.openai.responses import EVENT_STREAM, SSE, Completion, ModelList
 from serve_app.api.openai.schema import ChatRequest
+from serve_app.api.paths import CHAT, MODELS
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import current_traceparent, note, note_cache, note_error, note_usage
 from serve_app.api.responses import answer_schema
@@ -43,7 +44,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     started = int(time.time())
 
     @router.post(
-        "/v1/chat/completions",
+        CHAT,
         summary="Chat about a clip",
         response_model=None,
         responses=answer_schema(Completion, CHAT_ANSWERS, EVENT_STREAM),
@@ -70,7 +71,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         return streamed
 
     @router.get(
-        "/v1/models",
+        MODELS,
         summary="The one model there is",
         responses=answer_schema(ModelList, MODELS_ANSWERS),
     )
