@@ -18,6 +18,7 @@ from limits import RateLimitItem, parse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from serve_app.errors import ConfigurationError, InvalidRequestError
+from serve_app.validation import describe_problems
 
 logger = logging.getLogger(__name__)
 
@@ -166,10 +167,8 @@ def _parse(text: str, where: str) -> list[ApiKey]:
         try:
             keys.append(ApiKey.model_validate(entry))
         except ValidationError as error:
-            problems = "; ".join(
-                f"{p['loc'][0] if p['loc'] else ''}: {p['msg']}" for p in error.errors()
-            )
-            raise ConfigurationError(f"{where}: key {number}: {problems}") from error
+            problems = describe_problems(error.errors(), f"keys.{number}")
+            raise ConfigurationError(f"{where}: {problems}") from error
     names = [key.name for key in keys]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"{where}: two keys have one name")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from serve_app.api.paths import EMOTIONS, PROCESS_VIDEO
 from serve_app.errors import (
@@ -19,7 +19,6 @@ from serve_app.errors import (
 
 if TYPE_CHECKING:
     import httpx
-    from pydantic import BaseModel
 
     from serve_app.local import LocalPipeline
     from serve_app.settings import AppSettings
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 DEFAULT_URL = "http://127.0.0.1:7887"
 KEY_VARIABLE = "EMOTION_LLAMA_API_KEY"  # the caller's own key, for servers that ask for one
 
-Model = TypeVar("Model", bound="BaseModel")
 Body = Mapping[str, Any]
 Details = dict[str, Any]
 
@@ -118,29 +116,20 @@ class LocalClient:
     async def answer(self, body: Body) -> Details:
         from serve_app.api.clip_question import check_question
         from serve_app.api.legacy import ProcessVideoRequest
+        from serve_app.validation import validated
 
-        request = _validated(ProcessVideoRequest, body)
+        request = validated(ProcessVideoRequest, body, strict=True)
         check_question(request.question, self._settings.limits)
         return asdict(await self._pipeline.answer(request.answer_request(self._settings)))
 
     async def score(self, body: Body) -> Details:
         from serve_app.api.clip_question import check_question
         from serve_app.api.emotions import EmotionsRequest, emotions_body
+        from serve_app.validation import validated
 
-        request = _validated(EmotionsRequest, body)
+        request = validated(EmotionsRequest, body, strict=True)
         check_question(request.question, self._settings.limits)
         return emotions_body(await self._pipeline.score(request.score_request(self._settings)))
-
-
-def _validated(model: "type[Model]", body: Body) -> "Model":
-    from pydantic import ValidationError
-
-    from serve_app.api.errors import describe_problems
-
-    try:
-        return model.model_validate(body, strict=True)
-    except ValidationError as error:
-        raise InvalidRequestError(describe_problems(error.errors())) from error
 
 
 def _local_settings(target: Target) -> "AppSettings":

@@ -1,7 +1,7 @@
 """Reads serve.yaml strictly: misspelt keys, which Serve's own schema lets pass, are errors here."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,6 +12,9 @@ from ray.serve.schema import ServeDeploySchema
 
 from serve_app.errors import ConfigurationError
 from serve_app.settings import AppSettings, EngineLoadSettings, LimitSettings
+from serve_app.validation import describe_problems
+
+Model = TypeVar("Model", bound=BaseModel)
 
 IMPORT_PATH = "serve_app.app:build"
 LOAD_POLICY = "serve_app.autoscaling:EngineLoadPolicy"
@@ -49,29 +52,30 @@ def load_serve_config(path: Path, model: Path | None = None, port: int | None = 
         args["extra_ports"] = []
     _reject_unknown_keys(raw, ServeDeploySchema, "", path)
     _check_deployments(application, path)
+    settings = _validated(AppSettings, args, "applications.0.args", path)
+    args["model"] = str(settings.model.resolve())
+    if settings.access.keys_file is not None:
+        args["access"]["keys_file"] = str(settings.access.keys_file.resolve())
+    if settings.media.urls.ca_file is not None:
+        args["media"]["urls"]["ca_file"] = str(settings.media.urls.ca_file.resolve())
+    config = _parse(raw, path)
+    _check_policy(config, path)
+    _check_times(config, settings.limits, path)
+    return config
+
+
+def _validated(model: type[Model], value: Any, where: str, path: Path) -> Model:
     try:
-        settings = AppSettings.model_validate(args)
-        args["model"] = str(settings.model.resolve())
-        if settings.access.keys_file is not None:
-            args["access"]["keys_file"] = str(settings.access.keys_file.resolve())
-        if settings.media.urls.ca_file is not None:
-            args["media"]["urls"]["ca_file"] = str(settings.media.urls.ca_file.resolve())
-        config = _parse(raw, path)
-        _check_policy(config, path)
-        _check_times(config, settings.limits, path)
-        return config
+        return model.model_validate(value)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
-        )
+        problems = describe_problems(error.errors(), where)
         raise ConfigurationError(f"{path}: {problems}") from error
 
 
 def _parse(raw: dict[str, Any], path: Path) -> Any:
     """Serve imports the classes it finds: an autoscaling policy, a request router."""
     try:
-        return ServeDeploySchema.model_validate(raw)
+        return _validated(ServeDeploySchema, raw, "", path)
     except (AttributeError, ImportError) as error:
         raise ConfigurationError(
             f"{path}: a class that it names cannot be imported: {error}"
@@ -119,17 +123,12 @@ def _check_policy(config: Any, path: Path) -> None:
     generator = next(
         each for each in config.applications[0].deployments if each.name == "Generator"
     )
-    if not generator.is_autoscaling_configured():
+    if generator.autoscaling_config in (None, DEFAULT.VALUE):
         return
-    policy = AutoscalingConfig.model_validate(generator.autoscaling_config).policy
-    if policy.policy_function != LOAD_POLICY:
-        return
-    try:
-        EngineLoadSettings.model_validate(policy.policy_kwargs)
-    except ValidationError as error:
-        where = "applications.0.deployments.Generator.autoscaling_config.policy.policy_kwargs"
-        key, reason = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
-        raise ConfigurationError(f"{path}: {where}.{key}: {reason}") from error
+    where = "applications.0.deployments.Generator.autoscaling_config"
+    policy = _validated(AutoscalingConfig, generator.autoscaling_config, where, path).policy
+    if policy.policy_function == LOAD_POLICY:
+        _validated(EngineLoadSettings, policy.policy_kwargs, f"{where}.policy.policy_kwargs", path)
 
 
 def _check_times(config: Any, limits: LimitSettings, path: Path) -> None:

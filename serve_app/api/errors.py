@@ -6,7 +6,6 @@
 """
 
 import logging
-from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -29,6 +28,7 @@ from serve_app.errors import (
     UnauthorizedError,
 )
 from serve_app.settings import AppSettings
+from serve_app.validation import describe_problems
 
 logger = logging.getLogger(__name__)
 
@@ -162,13 +162,3 @@ def add_error_handlers(api: FastAPI, settings: AppSettings) -> None:
         title = HTTPStatus(error.status_code).phrase
         code = headers["X-Error-Code"]
         return _render(request.scope, title, error.status_code, error.detail, code, headers)
-
-
-def describe_problems(problems: Iterable[Any]) -> str:
-    """pydantic's findings as a sentence that names each field."""
-    return "; ".join(map(_describe, problems))
-
-
-def _describe(problem: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in problem["loc"] if part != "body") or "body"
-    return f"{where}: {problem['msg']}"

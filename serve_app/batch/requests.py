@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from serve_app.api.clip_question import check_question
 from serve_app.api.emotions import EmotionsRequest
-from serve_app.api.errors import describe_problems
 from serve_app.api.legacy import ProcessVideoRequest
 from serve_app.api.openai.chat import answer_request
 from serve_app.api.openai.schema import ChatRequest
@@ -20,12 +17,11 @@ from serve_app.emotions import REASON_QUESTIONS, with_sentence
 from serve_app.errors import InvalidRequestError
 from serve_app.settings import AppSettings
 from serve_app.types import AnswerRequest, ClipSource, ScoreRequest
+from serve_app.validation import validated
 
 TASKS = ("emotion", "reason")
 OF_SCORES = frozenset({"frame", "voice", "parity", "layout", "tokenization", "audio_mode"})
 REASON = f"[reason] {REASON_QUESTIONS[2]}"  # POST /v1/emotions' explanation, greedy as there
-
-Body = TypeVar("Body", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,7 @@ def _openai(row: Row, settings: AppSettings) -> Asked:
     url, method = row.fields.get("url"), row.fields.get("method", "POST")
     if url != CHAT or method != "POST":
         raise InvalidRequestError(f"{method} {url} is not for batches; POST {CHAT} is")
-    body = _validated(ChatRequest, row.fields.get("body"))
+    body = validated(ChatRequest, row.fields.get("body"))
     if body.stream:
         raise InvalidRequestError("stream is true; a batch has nothing to stream to")
     request = answer_request(body, settings)
@@ -96,7 +92,7 @@ def _request(
         body |= {"question": question or "", "transcript": transcript}
         labels = _labels(fields.get("labels", defaults.labels))
         body |= {} if labels is None else {"labels": labels}
-        return _validated(EmotionsRequest, body).score_request(settings)
+        return validated(EmotionsRequest, body).score_request(settings)
     if "labels" in fields:
         raise InvalidRequestError("labels are for task emotion")
     if task == "reason":
@@ -108,7 +104,7 @@ def _request(
     if not question:
         raise InvalidRequestError("neither the row nor the command has a question or a task")
     body["question"] = with_sentence(transcript, question)
-    return _validated(ProcessVideoRequest, body).answer_request(settings)
+    return validated(ProcessVideoRequest, body).answer_request(settings)
 
 
 def _labels(value: Any) -> list[str] | None:
@@ -120,10 +116,3 @@ def _labels(value: Any) -> list[str] | None:
 
 def _beside(video: str, folder: str | None) -> str | None:
     return None if folder is None else f"{folder}/{PurePosixPath(video).stem}.npz"
-
-
-def _validated(model: type[Body], body: Any) -> Body:
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        raise InvalidRequestError(describe_problems(error.errors())) from error

@@ -6,8 +6,6 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from serve_app.errors import InvalidRequestError
-
 PREFIX = "el-"
 NUM_BYTES = 32
 
@@ -22,10 +20,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pydantic import ValidationError
-
-    from serve_app.api.errors import describe_problems
     from serve_app.api_keys import ApiKey, add_key
+    from serve_app.validation import validated
 
     key = PREFIX + secrets.token_urlsafe(NUM_BYTES)
     entry = {
@@ -34,10 +30,6 @@ def run(args: argparse.Namespace) -> int:
         "rate": args.rate,
         "expires": args.expires,
     }
-    try:
-        new = ApiKey.model_validate(entry)
-    except ValidationError as error:
-        raise InvalidRequestError(describe_problems(error.errors())) from error
-    add_key(args.file, new)
+    add_key(args.file, validated(ApiKey, entry))
     print(key)
     return 0

@@ -61,10 +61,8 @@ def request_body(fields: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidRequestError: a field is unknown, missing or out of range, or the features cannot be read.
     """
-    from pydantic import ValidationError
-
-    from serve_app.api.errors import describe_problems
     from serve_app.api.legacy import ProcessVideoRequest
+    from serve_app.validation import validated
 
     unknown = fields.keys() - {"clip", "question", *OPTIONS}
     if unknown:
@@ -81,10 +79,7 @@ def request_body(fields: Mapping[str, Any]) -> dict[str, Any]:
         "frame": name_or_seconds(body.get("frame", "first")),
         "details": True,
     }
-    try:
-        ProcessVideoRequest.model_validate(body, strict=True)
-    except ValidationError as error:
-        raise InvalidRequestError(describe_problems(error.errors())) from error
+    validated(ProcessVideoRequest, body, strict=True)
     return body
 
 

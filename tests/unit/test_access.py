@@ -176,10 +176,10 @@ def test_keys_may_come_from_the_environment(
     [
         ("[]", r'expected \{"keys": \[...\]\}'),
         ("{", "is not JSON"),
-        ('{"keys": [{"name": "a", "sha256": "abc"}]}', "key 0: sha256"),
+        ('{"keys": [{"name": "a", "sha256": "abc"}]}', "keys.0.sha256"),
         (json.dumps({"keys": [entry("a", "x", rate="often")]}), "no rate; write 10/minute"),
         (json.dumps({"keys": [entry("a", "x", expires="2027-01-01T00:00:00")]}), "no time zone"),
-        (json.dumps({"keys": [entry("a", "x", colour="red")]}), "key 0: colour"),
+        (json.dumps({"keys": [entry("a", "x", colour="red")]}), "keys.0.colour"),
         (json.dumps({"keys": [entry("a", "x"), entry("a", "y")]}), "two keys have one name"),
     ],
 )

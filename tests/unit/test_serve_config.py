@@ -142,7 +142,7 @@ def test_sections_the_file_does_not_use_are_strict_too(
 def test_a_value_out_of_range_names_its_key(tmp_path: Path) -> None:
     raw = yaml.safe_load(LAPTOP.read_text())
     raw["applications"][0]["args"]["media"]["max_duration_s"] = -1
-    with pytest.raises(ConfigurationError, match=r"media\.max_duration_s"):
+    with pytest.raises(ConfigurationError, match=r"applications\.0\.args\.media\.max_duration_s"):
         load_serve_config(write(raw, tmp_path))
 
 
@@ -182,6 +182,12 @@ def test_the_block_that_the_docs_give_is_accepted(tmp_path: Path) -> None:
 
 def test_the_policy_by_engine_load_is_accepted(tmp_path: Path) -> None:
     load_serve_config(write(scaled(ENGINE_LOAD), tmp_path))
+
+
+def test_serves_own_autoscaling_is_accepted(tmp_path: Path) -> None:
+    raw = scaled({}, num_replicas="auto")
+    del raw["applications"][0]["deployments"][2]["autoscaling_config"]
+    load_serve_config(write(raw, tmp_path))
 
 
 @pytest.mark.parametrize(

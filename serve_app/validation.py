@@ -1,0 +1,39 @@
+"""What pydantic finds wrong, as one sentence: of a request's body, of serve.yaml, of a file of keys."""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from serve_app.errors import InvalidRequestError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], body: Any, strict: bool | None = None) -> Model:
+    """`body` as the model.
+
+    Args:
+        strict: a number in quotes is none; None: as the model has it.
+
+    Raises:
+        InvalidRequestError: names each field that is missing, unknown or out of range.
+    """
+    try:
+        return model.model_validate(body, strict=strict)
+    except ValidationError as error:
+        raise InvalidRequestError(describe_problems(error.errors())) from error
+
+
+def describe_problems(problems: Iterable[Any], under: str = "") -> str:
+    """pydantic's findings as a sentence that names each field.
+
+    Args:
+        under: where the fields lie, such as applications.0.args.
+    """
+    return "; ".join(_describe(problem, under) for problem in problems)
+
+
+def _describe(problem: dict[str, Any], under: str) -> str:
+    parts = [*([under] if under else ()), *(str(part) for part in problem["loc"] if part != "body")]
+    return f"{'.'.join(parts) or 'body'}: {problem['msg']}"
