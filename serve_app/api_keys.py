@@ -6,7 +6,6 @@ import hmac
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,17 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from limits import RateLimitItem, parse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from serve_app.errors import ConfigurationError, InvalidRequestError
+from serve_app.settings import Rate
 from serve_app.validation import describe_problems
 
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT = "EMOTION_LLAMA_API_KEYS"  # the same JSON as in the file
 CHECK_EVERY_S = 1.0
-RATE = re.compile(r"[1-9]\d{0,8} ?(/|per) ?(second|minute|hour|day)")
 
 
 class ApiKey(BaseModel):
@@ -34,15 +32,8 @@ class ApiKey(BaseModel):
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[\w.@-]+$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the key, as hex.")
-    rate: str | None = Field(default=None, description='Such as "10/minute"; None: the default.')
+    rate: Rate | None = Field(default=None, description='Such as "10/minute"; None: the default.')
     expires: datetime | None = Field(default=None, description="With a time zone; None: never.")
-
-    @field_validator("rate")
-    @classmethod
-    def _is_rate(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_rate(value)
-        return value
 
     @field_validator("expires")
     @classmethod
@@ -50,13 +41,6 @@ class ApiKey(BaseModel):
         if value is not None and value.tzinfo is None:
             raise ValueError("has no time zone; write 2027-01-01T00:00:00Z")
         return value
-
-
-def parse_rate(text: str) -> RateLimitItem:
-    """Raises ValueError: not of the form N/second, N/minute, N/hour or N/day."""
-    if not RATE.fullmatch(text):
-        raise ValueError(f"{text!r} is no rate; write 10/minute")
-    return parse(text)
 
 
 class KeyStore:

@@ -5,10 +5,9 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
-
-from serve_app.api_keys import parse_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class RateCounter(Protocol):
     """Counts in this process, or asks an actor that counts for all."""
 
     async def take(self, who: str, rate: str) -> Allowance:
-        """Counts one request of `who`."""
+        """Counts one request of `who`. `rate`: one of settings.Rate."""
 
 
 class MemoryCounter:
@@ -37,7 +36,7 @@ class MemoryCounter:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     async def take(self, who: str, rate: str) -> Allowance:
-        item = parse_rate(rate)
+        item = parse(rate)
         is_allowed = self._limiter.hit(item, who)
         stats = self._limiter.get_window_stats(item, who)
         return Allowance(

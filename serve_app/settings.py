@@ -1,10 +1,11 @@
 """Every knob of serve.yaml's `args:` as frozen models. Unknown keys are rejected by name."""
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from serve_app.types import LayoutName, Parity, Tokenization
 
@@ -12,6 +13,16 @@ MIB = 1 << 20
 
 IpNetwork = IPv4Network | IPv6Network
 DomainPattern = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(:\d{1,5})?$")]
+
+
+def _check_rate(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,8} ?(/|per) ?(second|minute|hour|day)", text):
+        raise ValueError(f"{text!r} is no rate; write 10/minute")
+    return text
+
+
+Rate = Annotated[str, AfterValidator(_check_rate)]
+"""Requests in a time."""
 
 
 class Settings(BaseModel):
@@ -183,9 +194,8 @@ class AccessSettings(Settings):
         default=(),
         description="Web pages that may call, such as https://app.example.org; * is any.",
     )
-    rate: str | None = Field(
+    rate: Rate | None = Field(
         default=None,
-        pattern=r"^[1-9]\d{0,8} ?(/|per) ?(second|minute|hour|day)$",
         description='Per key, or per address without keys, such as "10/minute"; None: no limit.',
     )
 

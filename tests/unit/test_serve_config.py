@@ -146,6 +146,13 @@ def test_a_value_out_of_range_names_its_key(tmp_path: Path) -> None:
         load_serve_config(write(raw, tmp_path))
 
 
+def test_a_rate_that_is_none_says_how_to_write_one(tmp_path: Path) -> None:
+    raw = yaml.safe_load(LAPTOP.read_text())
+    raw["applications"][0]["args"]["access"] = {"rate": "often"}
+    with pytest.raises(ConfigurationError, match=r"access\.rate: .*'often' is no rate; write 10/m"):
+        load_serve_config(write(raw, tmp_path))
+
+
 def test_options_replace_model_and_port(tmp_path: Path) -> None:
     config = load_serve_config(LAPTOP, model=tmp_path, port=8123)
     assert config.http_options.port == 8123
