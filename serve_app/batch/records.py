@@ -6,10 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from serve_app.api.emotions import emotions_body
-from serve_app.api.errors import openai_error
+from serve_app.api.errors import openai_error, status_at
 from serve_app.api.openai.chat import completion
+from serve_app.api.paths import CHAT
 from serve_app.batch.rows import Ask, Record
-from serve_app.errors import InvalidRequestError, ServeAppError
+from serve_app.errors import ServeAppError
 from serve_app.types import Answer, LabelScores
 
 EMPTY: dict[str, Any] = {
@@ -47,8 +48,7 @@ def score_record(ask: Ask, scores: LabelScores) -> Record:
 def error_record(number: int, name: str, error: ServeAppError, is_openai: bool) -> Record:
     fields: dict[str, Any] = {"error": {"code": error.code, "message": error.message}}
     if is_openai:
-        # Over HTTP, OpenAI's routes call a wrong field 400.
-        status = 400 if isinstance(error, InvalidRequestError) else error.status
+        status = status_at(CHAT, type(error))  # as over HTTP
         fields |= _response(number, f"row-{number}", status, openai_error(error))
         fields = {"custom_id": name, **fields}
     else:
