@@ -16,6 +16,7 @@ from serve_app.errors import (
     UnauthorizedError,
     error_by_code,
 )
+from serve_app.types import Dtype
 
 if TYPE_CHECKING:
     import httpx
@@ -46,7 +47,7 @@ class Target:
 
     url: str = DEFAULT_URL
     model: Path | None = None
-    dtype: str = "auto"  # of the engine here
+    dtype: Dtype = "auto"  # of the engine here
     concurrency: int = 1  # requests at a time
     voice: bool = False  # whether statistics of the voice will be asked for
 
@@ -133,19 +134,15 @@ class LocalClient:
 
 
 def _local_settings(target: Target) -> "AppSettings":
-    from serve_app.media.preprocessed import CONTAINER
     from serve_app.settings import AppSettings, EngineSettings, MediaSettings
 
     assert target.model is not None
-    # Whoever runs this may read what they may read: no roots to keep to.
-    media = MediaSettings(
-        allowed_roots=(Path("/"),),
-        containers=(*MediaSettings().containers, CONTAINER),
+    media = MediaSettings().without_roots(
         num_decode_workers=min(2, target.concurrency),
         max_queued_clips=max(target.concurrency, 1),
         voice=target.voice,
     )
-    engine = EngineSettings.model_validate({"dtype": target.dtype})
+    engine = EngineSettings(dtype=target.dtype)
     return AppSettings(model=target.model, media=media, engine=engine)
 
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from serve_app.types import LayoutName, Parity, Tokenization
+from serve_app.types import Dtype, LayoutName, Parity, Tokenization
 
 MIB = 1 << 20
+PREPROCESSED = "npz"  # what `emotion-llama preprocess` writes, among MediaSettings.containers
 
 IpNetwork = IPv4Network | IPv6Network
 DomainPattern = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(:\d{1,5})?$")]
@@ -99,13 +100,20 @@ class MediaSettings(Settings):
     voice_timeout_s: float = Field(default=20.0, gt=0)
     urls: UrlSettings = UrlSettings()
 
+    def without_roots(self, **changes: Any) -> "MediaSettings":
+        """For a command: it may read whatever its user may, and the clips that `preprocess` wrote.
+
+        Args:
+            changes: of further fields.
+        """
+        own = {"allowed_roots": (Path("/"),), "containers": (*self.containers, PREPROCESSED)}
+        return MediaSettings.model_validate(self.model_dump() | own | changes)
+
 
 class EngineSettings(Settings):
     """What the engine is started with. Names are vLLM's."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: as the checkpoint is stored."
-    )
+    dtype: Dtype = Field(default="auto", description="auto: as the checkpoint is stored.")
     max_model_len: int = Field(
         default=2048,
         gt=0,

@@ -119,6 +119,11 @@ class Sampling:
     )
 
 
+Task = Literal["emotion", "reason"]
+"""What a row of a batch may ask for in place of a question: a label with probabilities, or why."""
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""Of the engine's numbers; auto: as the checkpoint is stored."""
 LayoutName = Literal["chat", "evaluation", "training"]
 Tokenization = Literal["4.30", "4.35"]
 """The version of transformers whose token ids are meant: the original's two environments differ."""

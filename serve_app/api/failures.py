@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from serve_app.api.clip_body import JSON
 from serve_app.api.errors import PROBLEM, body_at, problem_body, status_at
 from serve_app.api.paths import CHAT, OPEN, OPENAI_PREFIX, PREDICT, READY
 from serve_app.api.responses import (
-    JSON,
     ErrorBody,
     ErrorTitle,
     GradioInvalid,

@@ -9,11 +9,12 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from serve_app.api.cache_header import HEADER as CACHE
+from serve_app.api.clip_body import JSON
 from serve_app.api.failures import MODELS, failure_responses, failures
 from serve_app.api.openai.responses import CompletionChunk
 from serve_app.api.paths import OPEN, PROCESS_VIDEO
 from serve_app.api.request_id import HEADER, USABLE
-from serve_app.api.responses import JSON, InBandError, ref
+from serve_app.api.responses import InBandError, ref
 from serve_app.errors import UnauthorizedError
 from serve_app.settings import AppSettings
 

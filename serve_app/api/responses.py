@@ -4,10 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.api.clip_body import JSON
 from serve_app.api.examples import named
 from serve_app.types import Answer, LayoutName, Parity, Tokenization, Usage, VoiceStatistics
-
-JSON = "application/json"
 
 
 def ref(model: type[BaseModel]) -> dict[str, str]:

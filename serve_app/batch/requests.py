@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 from serve_app.api.clip_question import check_question
 from serve_app.api.emotions import EmotionsRequest
@@ -16,10 +16,9 @@ from serve_app.batch.storage import is_uri
 from serve_app.emotions import REASON_QUESTIONS, with_sentence
 from serve_app.errors import InvalidRequestError
 from serve_app.settings import AppSettings
-from serve_app.types import AnswerRequest, ClipSource, ScoreRequest
+from serve_app.types import AnswerRequest, ClipSource, ScoreRequest, Task
 from serve_app.validation import validated
 
-TASKS = ("emotion", "reason")
 OF_SCORES = frozenset({"frame", "voice", "parity", "layout", "tokenization", "audio_mode"})
 REASON = f"[reason] {REASON_QUESTIONS[2]}"  # POST /v1/emotions' explanation, greedy as there
 
@@ -100,7 +99,7 @@ def _request(
             raise InvalidRequestError("question and task reason: one of the two")
         body, question = {"temperature": 0, **body}, REASON
     elif task is not None:
-        raise InvalidRequestError(f"task is {task!r}; one of {', '.join(TASKS)}")
+        raise InvalidRequestError(f"task is {task!r}; one of {', '.join(get_args(Task))}")
     if not question:
         raise InvalidRequestError("neither the row nor the command has a question or a task")
     body["question"] = with_sentence(transcript, question)

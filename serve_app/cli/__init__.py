@@ -7,10 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from serve_app.cli import ask, batch, check, convert, doctor, evaluate, key, preprocess, serve
+from serve_app.cli.exit_status import CALLER_FAULT, SERVER_FAULT
 from serve_app.errors import RequestError, ServeAppError
-
-EXIT_SERVER_FAULT = 1
-EXIT_CALLER_FAULT = 2  # also argparse's
 
 COMMANDS = (serve, ask, batch, convert, check, preprocess, evaluate, key, doctor)
 
@@ -23,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except ServeAppError as error:
         print(f"error: {error.title}: {error.message}", file=sys.stderr)
-        return EXIT_CALLER_FAULT if isinstance(error, RequestError) else EXIT_SERVER_FAULT
+        return CALLER_FAULT if isinstance(error, RequestError) else SERVER_FAULT
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # whoever read our output has seen enough

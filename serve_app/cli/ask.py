@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from serve_app.cli.exit_status import SOME_FAILED
 from serve_app.cli.requests import OPTIONS, parse_line, read_lines, request_body
 from serve_app.cli.target import add_target_arguments
 from serve_app.client import Client, Details, Target, open_client
 from serve_app.errors import InvalidRequestError, ServeAppError
 
 logger = logging.getLogger(__name__)
-
-EXIT_SOME_FAILED = 3
 
 
 def add_parser(commands: Any) -> None:
@@ -86,7 +85,7 @@ async def _ask_all(target: Target, defaults: Mapping[str, Any], lines: list[str]
             await asyncio.gather(*answers, return_exceptions=True)
     if num_failed:
         print(f"error: {num_failed} of {len(lines)} requests failed", file=sys.stderr)
-    return EXIT_SOME_FAILED if num_failed else 0
+    return SOME_FAILED if num_failed else 0
 
 
 async def _answer_line(

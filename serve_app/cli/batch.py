@@ -5,18 +5,18 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from serve_app.bundled import DEMO_CHECKPOINT
+from serve_app.cli.exit_status import SOME_FAILED
 from serve_app.cli.requests import OPTIONS
 from serve_app.cli.values import name_or_seconds
 from serve_app.errors import InvalidRequestError
+from serve_app.types import Dtype, Task
 
 if TYPE_CHECKING:
     from serve_app.settings import AppSettings
 
-EXIT_SOME_FAILED = 3
-TASKS = ("emotion", "reason")
 NOT_OF_ROWS = ("features",)  # of OPTIONS: here it is a folder
 
 
@@ -37,14 +37,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--output", required=True, metavar="OUT", help="a .jsonl or .parquet")
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--question", help="for rows without a question or task of their own")
-    asked.add_argument("--task", choices=TASKS, help="the same: label and probabilities, or why")
+    asked.add_argument(
+        "--task", choices=get_args(Task), help="the same: label and probabilities, or why"
+    )
     parser.add_argument("--labels", metavar="A,B,...", help="of task emotion; default: the nine")
     parser.add_argument("--features", metavar="DIR", help="folder with STEM.npz for each clip")
     parser.add_argument("--model", type=Path, help="checkpoint; default: the config's, or the demo")
     parser.add_argument("--config", type=Path, help="a serve.yaml: its args are the settings")
     parser.add_argument(
         "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=get_args(Dtype),
         help="of the engines; default: the config's, or the checkpoint's, for the demo float32",
     )
     parser.add_argument("--resume", action="store_true", help="go on where an earlier run stopped")
@@ -100,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     if args.report is not None:
         args.report.write_text(json.dumps(summary, indent=1) + "\n")
     print(_describe(summary), file=sys.stderr)
-    return EXIT_SOME_FAILED if summary["num_errors"] else 0
+    return SOME_FAILED if summary["num_errors"] else 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -117,8 +119,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace) -> "AppSettings":
     """The server's, but for what a server keeps from strangers: here, one asks for oneself."""
-    from serve_app.media.preprocessed import CONTAINER
-    from serve_app.settings import AppSettings, EngineSettings, MediaSettings
+    from serve_app.settings import AppSettings, EngineSettings
 
     if args.config is not None:
         from serve_app.serve_config import app_settings, load_serve_config
@@ -131,14 +132,7 @@ def _settings(args: argparse.Namespace) -> "AppSettings":
         settings = AppSettings(model=args.model or DEMO_CHECKPOINT, engine=engine)
     own_dtype = "float32" if args.model is None and args.config is None else None
     dtype = args.dtype or own_dtype or settings.engine.dtype
-    media = MediaSettings.model_validate(
-        settings.media.model_dump()
-        | {
-            "allowed_roots": (Path("/"),),
-            "containers": (*settings.media.containers, CONTAINER),
-            "voice": bool(args.voice),
-        }
-    )
+    media = settings.media.without_roots(voice=bool(args.voice))
     engine = settings.engine.model_copy(update={"dtype": dtype})
     changes = {"media": media, "engine": engine, "model": settings.model.resolve()}
     return settings.model_copy(update=changes)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from serve_app.cli.exit_status import LIMIT_MISSED, SOME_FAILED
 from serve_app.cli.target import add_target_arguments
 from serve_app.client import Target, open_client
 from serve_app.errors import ConfigurationError, InvalidRequestError
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from serve_app.evaluation.cases import Case, Outcome
     from serve_app.evaluation.dataset import Files
 
-EXIT_SOME_FAILED = 3
-EXIT_LIMIT_MISSED = 4
 DEMO_SEED = 31_337_000  # the card's
 DEMO_CLIPS = 300
 MIN_DEMO_CLIPS = 9
@@ -136,7 +135,7 @@ def _labels(args: argparse.Namespace) -> int:
     report = label_report(protocol, outcomes, parity)
     _finish(args, report)
     print(label_text(report))
-    return EXIT_SOME_FAILED if report["errors"] else 0
+    return SOME_FAILED if report["errors"] else 0
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -167,8 +166,8 @@ def _demo(args: argparse.Namespace) -> int:
     _finish(args, report)
     print(f"{label_text(report)}\n\n{rows_text(report)}")
     if report["errors"]:
-        return EXIT_SOME_FAILED
-    return EXIT_LIMIT_MISSED if missed_limits(report) else 0
+        return SOME_FAILED
+    return LIMIT_MISSED if missed_limits(report) else 0
 
 
 def _emer(args: argparse.Namespace) -> int:
@@ -192,7 +191,7 @@ def _emer(args: argparse.Namespace) -> int:
     report = asyncio.run(emer.emer_report(outcomes, seed, judge, args.baseline, replies))
     write_report(report, args.out)
     print(emer.emer_text(report))
-    return EXIT_SOME_FAILED if report["errors"] else 0
+    return SOME_FAILED if report["errors"] else 0
 
 
 async def _run(args: argparse.Namespace, cases: Sequence["Case"]) -> list["Outcome"]:

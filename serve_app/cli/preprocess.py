@@ -57,8 +57,8 @@ async def _decode(path: str, options: "DecodeOptions", image_size: int) -> "Clip
     from serve_app.settings import MediaSettings
     from serve_app.types import ClipSource
 
-    # Whoever runs this may read what they may read: no roots to keep to.
-    settings = MediaSettings(allowed_roots=(Path("/"),), num_decode_workers=1, voice=False)
+    encoded = MediaSettings().containers  # of an npz there is nothing to decode
+    settings = MediaSettings().without_roots(containers=encoded, num_decode_workers=1, voice=False)
     pool = DecodePool(settings, image_size)
     try:
         return await pool.decode(ClipSource(path=path), options)

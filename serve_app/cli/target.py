@@ -2,8 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from serve_app.client import DEFAULT_URL, KEY_VARIABLE
+from serve_app.types import Dtype
 
 
 def add_target_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +18,7 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--model", type=Path, help="run this checkpoint here, without a server")
     parser.add_argument(
         "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=get_args(Dtype),
         default="auto",
         help="of the engine, with --model; default: the checkpoint's",
     )

@@ -12,10 +12,9 @@ from serve_app.media.audio import MIN_SAMPLES
 from serve_app.media.container import PADDING_S, check_duration
 from serve_app.media.decode import content_sha256, missing_parts
 from serve_app.media.npz import read_npz
-from serve_app.settings import MediaSettings
+from serve_app.settings import PREPROCESSED, MediaSettings
 from serve_app.types import SAMPLE_RATE, Clip
 
-CONTAINER = "npz"  # in MediaSettings.containers: such clips are taken
 ZIP_MAGIC = b"PK\x03\x04"
 IMAGE, WAVEFORM = "image_u8", "waveform_i16"
 DTYPES: dict[str, np.dtype[Any]] = {IMAGE: np.dtype(np.uint8), WAVEFORM: np.dtype(np.int16)}
@@ -44,7 +43,7 @@ def write_preprocessed(clip: Clip, path: Path) -> None:
 
 def is_preprocessed(data: bytes, settings: MediaSettings) -> bool:
     """Whether such clips are taken here, and this looks like one."""
-    return CONTAINER in settings.containers and data.startswith(ZIP_MAGIC)
+    return PREPROCESSED in settings.containers and data.startswith(ZIP_MAGIC)
 
 
 def read_preprocessed(data: bytes, settings: MediaSettings, image_size: int) -> Clip:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from serve_app.api.clip_body import JSON
 from serve_app.api.examples import CHAT_STREAM
 from serve_app.api.responses import Body, OpenAIError, left_out, ref
 
@@ -109,7 +110,7 @@ EVENT_STREAM: dict[str, Any] = {
                         {"const": "[DONE]"},
                         {
                             "type": "string",
-                            "contentMediaType": "application/json",
+                            "contentMediaType": JSON,
                             "contentSchema": {"anyOf": [ref(CompletionChunk), ref(OpenAIError)]},
                         },
                     ]
