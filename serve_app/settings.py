@@ -15,6 +15,11 @@ PREPROCESSED = "npz"  # what `emotion-llama preprocess` writes, among MediaSetti
 IpNetwork = IPv4Network | IPv6Network
 DomainPattern = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(:\d{1,5})?$")]
 
+# Of a request, and of its defaults.
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+RepetitionPenalty = Annotated[float, Field(ge=0.01, le=100)]
+
 
 def _check_rate(text: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]{0,8} ?(/|per) ?(second|minute|hour|day)", text):
@@ -46,7 +51,9 @@ class UrlSettings(Settings):
     ca_file: Path | None = Field(
         default=None, description="Certificates to trust in place of the system's."
     )
-    max_redirects: int = Field(default=3, ge=0, le=10)
+    max_redirects: int = Field(
+        default=3, ge=0, le=10, description="Of one fetch; each is checked as the first URL is."
+    )
     timeout_s: float = Field(
         default=10.0, gt=0, description="From the first look-up to the last byte."
     )
@@ -69,20 +76,34 @@ class MediaSettings(Settings):
             "npz adds what `emotion-llama preprocess` writes."
         ),
     )
-    max_clip_bytes: int = Field(default=64 * MIB, gt=0)
-    max_streams: int = Field(default=8, gt=0)
-    min_side_px: int = Field(default=128, gt=0)
-    max_side_px: int = Field(default=4096, gt=0)
+    max_clip_bytes: int = Field(
+        default=64 * MIB, gt=0, description="Of a file, an upload or what a URL sends."
+    )
+    max_streams: int = Field(default=8, gt=0, description="In one container, used or not.")
+    min_side_px: int = Field(
+        default=128,
+        gt=0,
+        description="Width and height each: decoders disagree about smaller pictures.",
+    )
+    max_side_px: int = Field(default=4096, gt=0, description="Width and height each.")
     max_pixels: int = Field(default=9_000_000, gt=0, description="width x height of one frame")
-    max_duration_s: float = Field(default=60.0, gt=0)
-    max_packets_before_frame: int = Field(default=2000, gt=0)
+    max_duration_s: float = Field(
+        default=60.0, gt=0, description="Of a clip, by its header and by counting."
+    )
+    max_packets_before_frame: int = Field(
+        default=2000, gt=0, description="Of video, until the first picture comes out."
+    )
     decode_timeout_s: float = Field(
         default=5.0, gt=0, description="Wall time of one clip; the decoder is killed after it."
     )
     worker_memory_bytes: int = Field(
         default=2048 * MIB, gt=0, description="Address space one decode worker may add to itself."
     )
-    num_decode_workers: int = Field(default=2, gt=0)
+    num_decode_workers: int = Field(
+        default=2,
+        gt=0,
+        description="Processes of one Preprocessor replica, each busy with one clip.",
+    )
     max_clips_per_worker: int = Field(
         default=1000, ge=0, description="A decode worker is replaced after so many clips; 0: never."
     )
@@ -97,7 +118,11 @@ class MediaSettings(Settings):
     voice: bool = Field(
         default=True, description="Offer `voice=true`; its worker warms up in the background."
     )
-    voice_timeout_s: float = Field(default=20.0, gt=0)
+    voice_timeout_s: float = Field(
+        default=20.0,
+        gt=0,
+        description="Wall time of one clip's statistics; their worker is killed after it.",
+    )
     urls: UrlSettings = UrlSettings()
 
     def without_roots(self, **changes: Any) -> "MediaSettings":
@@ -119,21 +144,35 @@ class EngineSettings(Settings):
         gt=0,
         description="Tokens of prompt + answer; no more than LLaMA has positions.",
     )
-    max_num_seqs: int = Field(default=64, gt=0)
-    max_num_batched_tokens: int = Field(default=8192, gt=0)
+    max_num_seqs: int = Field(
+        default=64, gt=0, description="Requests that one engine runs at once."
+    )
+    max_num_batched_tokens: int = Field(
+        default=8192,
+        gt=0,
+        description="Of one step: of prompts that begin and of answers that grow.",
+    )
     block_size: int | None = Field(
         default=None, description="Tokens per KV block; None is 32 on CPU and 16 on GPU."
     )
     kv_cache_memory_bytes: int | None = Field(
         default=None, gt=0, description="None: 256 MiB on CPU, vLLM's own measure on GPU."
     )
-    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
-    tensor_parallel_size: int = Field(default=1, gt=0)
+    gpu_memory_utilization: float = Field(
+        default=0.9, gt=0, le=1, description="Share of each GPU that the engine takes."
+    )
+    tensor_parallel_size: int = Field(
+        default=1, gt=0, description="GPUs over which one engine spreads its weights."
+    )
     enforce_eager: bool | None = Field(default=None, description="None: only on CPU.")
     num_cpu_threads: int | None = Field(
         default=None, gt=0, description="OpenMP threads of the CPU engine; None: one per core."
     )
-    mm_processor_cache_gb: float = Field(default=0.25, ge=0, description="decoded clips held")
+    mm_processor_cache_gb: float = Field(
+        default=0.25,
+        ge=0,
+        description="GiB of clips, as the model takes them, held in the engine for more questions; 0: none.",
+    )
     extra_args: dict[str, Any] = Field(
         default={}, description="Any further argument of vLLM's AsyncEngineArgs."
     )
@@ -142,15 +181,19 @@ class EngineSettings(Settings):
 class SamplingSettings(Settings):
     """Defaults of a request that does not say: the values in the original's code."""
 
-    temperature: float = Field(default=0.2, ge=0, le=2)
-    top_p: float = Field(default=0.9, gt=0, le=1)
-    top_k: int = Field(default=50, ge=0)
-    repetition_penalty: float = Field(
+    temperature: Temperature = Field(default=0.2, description="0: always the most probable token.")
+    top_p: TopP = Field(
+        default=0.9,
+        description="Only the most probable tokens that have this probability together; 1: all.",
+    )
+    top_k: int = Field(
+        default=50, ge=0, description="Only so many of the most probable tokens; 0: all."
+    )
+    repetition_penalty: RepetitionPenalty = Field(
         default=1.05,
-        gt=0,
         description="Over BOS and the answer's tokens, not the prompt's; 1: none.",
     )
-    max_tokens: int = Field(default=500, gt=0)
+    max_tokens: int = Field(default=500, gt=0, description="Of an answer.")
 
 
 class LimitSettings(Settings):
@@ -186,7 +229,9 @@ class LimitSettings(Settings):
         gt=0,
         description="Of all the bodies inside one ingress replica before it answers 503.",
     )
-    max_question_chars: int = Field(default=20_000, gt=0)
+    max_question_chars: int = Field(
+        default=20_000, gt=0, description="Of a question, and of all texts of a chat together."
+    )
 
 
 class AccessSettings(Settings):
@@ -214,7 +259,7 @@ class AnswerCacheSettings(Settings):
     max_bytes: int = Field(
         default=0, ge=0, description="Of each Generator replica; 0: none. One takes 2 kB or so."
     )
-    ttl_s: float = Field(default=3600.0, gt=0)
+    ttl_s: float = Field(default=3600.0, gt=0, description="How long an answer is kept.")
 
 
 class EngineLoadSettings(Settings):
@@ -301,8 +346,10 @@ class AppSettings(Settings):
         default="status",
         description="in_band: errors of the original's routes as it gave them, with status 200.",
     )
-    layout: LayoutName = "chat"
-    tokenization: Tokenization = "4.30"
+    layout: LayoutName = Field(default="chat", description="Of the prompt: serve_app/prompt.py.")
+    tokenization: Tokenization = Field(
+        default="4.30", description="By which version of transformers."
+    )
     media: MediaSettings = MediaSettings()
     engine: EngineSettings = EngineSettings()
     sampling: SamplingSettings = SamplingSettings()

@@ -20,7 +20,7 @@ from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import current_traceparent, note
 from serve_app.api.responses import ProcessVideoAnswer, answer_schema
 from serve_app.api.service import AnswerService
-from serve_app.settings import AppSettings, SamplingSettings
+from serve_app.settings import AppSettings, RepetitionPenalty, SamplingSettings, Temperature, TopP
 from serve_app.types import AnswerRequest, Sampling
 
 # How the original's evaluation script samples (eval_emotion.py), whatever its API does.
@@ -31,10 +31,10 @@ class ProcessVideoRequest(ClipQuestion):
     """The two documented fields, and what else may be chosen."""
 
     voice: bool = Field(default=False, description="Add statistics of the voice to the answer.")
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
     top_k: Count | None = None
-    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
+    repetition_penalty: RepetitionPenalty | None = None
     max_tokens: PositiveCount | None = None
     seed: Seed | None = None
     details: bool = Field(default=False, description="Add token ids, timings and provenance.")

@@ -1,11 +1,13 @@
 """serve.yaml: the shipped file is valid; every misspelt key is an error that names its path."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic.fields import FieldInfo
 
 from serve_app import app, serve_config
 from serve_app.deployments.generator import Generator
@@ -14,7 +16,7 @@ from serve_app.deployments.preprocessor import Preprocessor
 from serve_app.errors import ConfigurationError
 from serve_app.ray_start import MIN_LOCAL_CPUS
 from serve_app.serve_config import app_settings, load_serve_config
-from serve_app.settings import EngineLoadSettings
+from serve_app.settings import AppSettings, EngineLoadSettings, Settings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 LAPTOP = next(path for path in CONFIGS if path.name == "serve.yaml")
@@ -139,11 +141,32 @@ def test_sections_the_file_does_not_use_are_strict_too(
         load_serve_config(write(raw, tmp_path))
 
 
-def test_a_value_out_of_range_names_its_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("media", "max_duration_s", -1), ("sampling", "repetition_penalty", 0.001)],
+)
+def test_a_value_out_of_range_names_its_key(
+    section: str, key: str, value: float, tmp_path: Path
+) -> None:
     raw = yaml.safe_load(LAPTOP.read_text())
-    raw["applications"][0]["args"]["media"]["max_duration_s"] = -1
-    with pytest.raises(ConfigurationError, match=r"applications\.0\.args\.media\.max_duration_s"):
+    raw["applications"][0]["args"][section][key] = value
+    with pytest.raises(ConfigurationError, match=rf"applications\.0\.args\.{section}\.{key}"):
         load_serve_config(write(raw, tmp_path))
+
+
+def knobs(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield from knobs(field.annotation)
+        else:
+            yield f"{model.__name__}.{name}", field
+
+
+def test_every_knob_is_described() -> None:
+    """serve.yaml sends its readers to settings.py."""
+    found = [*knobs(AppSettings), *knobs(EngineLoadSettings)]
+    assert len(found) > 60
+    assert [name for name, field in found if not field.description] == []
 
 
 def test_a_rate_that_is_none_says_how_to_write_one(tmp_path: Path) -> None:

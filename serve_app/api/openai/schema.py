@@ -15,6 +15,7 @@ from serve_app.api.clip_question import (
     UnicodeText,
     Whole,
 )
+from serve_app.settings import RepetitionPenalty, Temperature, TopP
 
 
 class _Body(BaseModel):
@@ -104,11 +105,11 @@ class ChatRequest(_Body):
 
     model: str
     messages: list[Message] = Field(min_length=1, max_length=100)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
     top_k: Count | None = Field(default=None, description="vLLM's.")
-    repetition_penalty: float | None = Field(
-        default=None, ge=0.01, le=100, description="Over the answer's tokens; 1: none."
+    repetition_penalty: RepetitionPenalty | None = Field(
+        default=None, description="Over the answer's tokens; 1: none."
     )
     max_tokens: PositiveCount | None = None
     max_completion_tokens: PositiveCount | None = None
