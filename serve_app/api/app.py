@@ -17,6 +17,7 @@ from serve_app.api.openai import chat
 from serve_app.api.openapi import describe
 from serve_app.api.request_id import RequestIds
 from serve_app.api.request_log import RequestLog
+from serve_app.api.server_status import ClusterStatus, ServerStatus, no_cluster
 from serve_app.api.service import AnswerService
 from serve_app.api_keys import KeyStore
 from serve_app.rate_limits import MemoryCounter, RateCounter
@@ -41,6 +42,7 @@ def create_api(
     counter: RateCounter | None = None,
     adds_request_id: bool = True,
     observers: Observers | None = None,
+    cluster_status: ClusterStatus = no_cluster,
 ) -> FastAPI:
     """The application over one service. Its start-up begins the warm-up without waiting for it.
 
@@ -48,11 +50,11 @@ def create_api(
         counter: of requests, shared by all replicas; None counts here.
         adds_request_id: to responses; Serve does so itself.
         observers: of its requests; None: nobody.
+        cluster_status: for GET /v1/status.
 
     Raises:
         ConfigurationError: the keys cannot be read.
     """
-
     observers = observers or Observers()
 
     @asynccontextmanager
@@ -68,7 +70,8 @@ def create_api(
     api.include_router(legacy.create_router(service, settings))
     api.include_router(emotions.create_router(service, settings))
     api.include_router(chat.create_router(service, settings))
-    api.include_router(operations.create_router(service, settings, observers))
+    status = ServerStatus(service, settings, observers.in_flight, cluster_status)
+    api.include_router(operations.create_router(service, status))
     add_error_handlers(api, settings)
     keys = KeyStore(settings.access.keys_file)
     describe(api, settings, asks_for_keys=not keys.is_open)

@@ -86,13 +86,15 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
             check_question(text, settings.limits)
         limit_s = settings.limits.request_timeout_s
         try:
-            async with asyncio.timeout(limit_s):  # of both together
+            async with asyncio.timeout(limit_s) as timer:  # of both together
                 scores = await service.score(request.score_request(settings))
                 if not request.explain:
                     why = None
                 else:
                     why = await service.answer(request.reason_request(settings))
         except TimeoutError:
+            if not timer.expired():  # it is a stage's own
+                raise
             raise DeadlineExceededError(f"no answer within {limit_s} s") from None
         if why is not None:
             scores = _with_costs(scores, why)

@@ -1,6 +1,6 @@
 """What is told of each request beside its line in the log: metrics, a span, how many are inside."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,14 +20,6 @@ from serve_app.metrics import (
 )
 from serve_app.traces import NoSpan, NoTraces, Span, Traces
 
-ClusterStatus = Callable[[], Awaitable[Mapping[str, Any]]]
-"""The deployments by name, each with its status and its replicas by their states."""
-
-
-async def no_cluster() -> Mapping[str, Any]:
-    """Without Ray there are no deployments."""
-    return {}
-
 
 @dataclass(frozen=True, slots=True)
 class Observers:
@@ -35,7 +27,6 @@ class Observers:
 
     meter: Meter = field(default_factory=NoMeter)
     traces: Traces = field(default_factory=NoTraces)
-    cluster_status: ClusterStatus = no_cluster
     in_flight: InFlight = field(default_factory=InFlight)
 
     @contextmanager

@@ -5,19 +5,16 @@ from typing import Any
 from fastapi import APIRouter
 
 from serve_app.api.examples import STATUS_ANSWERS
-from serve_app.api.observers import Observers
 from serve_app.api.paths import ALIVE, READY, STATUS
 from serve_app.api.responses import ServerStatusAnswer, Status, answer_schema
 from serve_app.api.server_status import ServerStatus
 from serve_app.api.service import AnswerService
 from serve_app.errors import NotReadyError
-from serve_app.settings import AppSettings
 
 
-def create_router(service: AnswerService, settings: AppSettings, observers: Observers) -> APIRouter:
+def create_router(service: AnswerService, server_status: ServerStatus) -> APIRouter:
     """GET /healthz, GET /readyz and GET /v1/status."""
     router = APIRouter(tags=["operations"])
-    server_status = ServerStatus(service, settings, observers)
 
     @router.get(
         ALIVE,

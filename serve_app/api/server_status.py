@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from serve_app import __version__
-from serve_app.api.observers import Observers
 from serve_app.api.service import AnswerService
 from serve_app.checkpoint import read_manifest
 from serve_app.errors import CheckpointError
+from serve_app.in_flight import InFlight
 from serve_app.settings import AppSettings
 from serve_app.versions import installed_versions
 
@@ -20,14 +20,29 @@ KEPT_S = 1.0  # so that asking often costs no more
 TIMEOUT_S = 2.0  # of the cluster, which may be what is in trouble
 
 
+ClusterStatus = Callable[[], Awaitable[Mapping[str, Any]]]
+"""The deployments by name, each with its status and its replicas by their states."""
+
+
+async def no_cluster() -> Mapping[str, Any]:
+    """Without Ray there are no deployments."""
+    return {}
+
+
 class ServerStatus:
     """Of this ingress replica; the deployments are the whole application's."""
 
-    def __init__(self, service: AnswerService, settings: AppSettings, observers: Observers) -> None:
-        self._service, self._observers = service, observers
+    def __init__(
+        self,
+        service: AnswerService,
+        settings: AppSettings,
+        in_flight: InFlight,
+        cluster_status: ClusterStatus,
+    ) -> None:
+        self._service, self._in_flight, self._cluster_status = service, in_flight, cluster_status
         self._limit = settings.limits.max_in_flight
         self._started = time.monotonic()
-        self._deployments: Mapping[str, Any] | None = {}
+        self._asking: asyncio.Task[Mapping[str, Any] | None] | None = None
         self._asked_at = float("-inf")
         self._fixed = {
             "model": {"name": settings.model_name, "sha256": _model_sha256(settings)},
@@ -37,26 +52,35 @@ class ServerStatus:
 
     async def read(self) -> dict[str, Any]:
         """The route's body. The deployments in it are at most a second old."""
-        if time.monotonic() - self._asked_at > KEPT_S:
-            self._asked_at = time.monotonic()  # at once: others need not ask beside this one
-            self._deployments = await self._ask_cluster()
-        in_flight = self._observers.in_flight
+        deployments = await self._deployments()
         return {
             "status": "ready" if self._service.is_ready else "starting",
             "uptime_s": round(time.monotonic() - self._started, 1),
             "requests": {
-                "in_flight": in_flight.num_requests,
-                "oldest_s": round(in_flight.oldest_s, 3),
+                "in_flight": self._in_flight.num_requests,
+                "oldest_s": round(self._in_flight.oldest_s, 3),
                 "limit": self._limit,
             },
-            "deployments": self._deployments,
+            "deployments": deployments,
             **self._fixed,
         }
 
+    async def _deployments(self) -> Mapping[str, Any] | None:
+        """All callers wait for one question: where it hangs, it holds a thread until it ends."""
+        is_old = time.monotonic() - self._asked_at > KEPT_S
+        if self._asking is None or (self._asking.done() and is_old):
+            self._asked_at = time.monotonic()
+            self._asking = asyncio.create_task(self._ask_cluster())
+        asking = self._asking
+        await asyncio.wait([asking], timeout=TIMEOUT_S)
+        if not asking.done():
+            logger.warning("the cluster has not told its deployments in %s s", TIMEOUT_S)
+            return None
+        return asking.result()
+
     async def _ask_cluster(self) -> Mapping[str, Any] | None:
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await self._observers.cluster_status()
+            return await self._cluster_status()
         except Exception:  # Ray's have no common base
             logger.exception("the cluster does not tell its deployments")
             return None

@@ -8,7 +8,7 @@ from ray import serve
 
 
 async def cluster_status() -> Mapping[str, Any]:
-    """See ClusterStatus; of the application whose replica this is."""
+    """See api.server_status.ClusterStatus; of the application whose replica this is."""
     name = serve.get_replica_context().app_name
     status = await asyncio.to_thread(serve.status)
     application = status.applications.get(name)

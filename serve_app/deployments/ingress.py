@@ -28,7 +28,7 @@ class Ingress:
         meter = RayMeter()
         self._graph = Graph(preprocessor, generator, settings.limits, meter)
         self._settings = settings
-        self._observers = Observers(meter, open_traces(settings.traces, "Ingress"), cluster_status)
+        self._observers = Observers(meter, open_traces(settings.traces, "Ingress"))
         log_to_stderr()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -38,6 +38,7 @@ class Ingress:
             SharedCounter(),
             adds_request_id=False,
             observers=self._observers,
+            cluster_status=cluster_status,
         )
 
     def __del__(self) -> None:

@@ -272,6 +272,14 @@ def test_emotions_and_their_explanation_have_one_deadline(service: FakeService) 
         assert client.post("/v1/emotions", json=asked).status_code == 504
 
 
+def test_a_timeout_of_a_stage_is_not_called_the_deadline(
+    client: TestClient, service: FakeService
+) -> None:
+    service.error = TimeoutError("the stage's own")
+    response = client.post("/v1/emotions", json={"video_path": "/a.mp4"})
+    assert (response.status_code, response.headers["X-Error-Code"]) == (500, "internal_error")
+
+
 @pytest.mark.parametrize("wrong", [{"labels": ["one"]}, {"temperature": 1}, {"labels": "happy"}])
 def test_emotions_refuses_what_would_mean_nothing(
     client: TestClient, service: FakeService, wrong: dict[str, Any]

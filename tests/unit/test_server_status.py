@@ -1,7 +1,7 @@
 """GET /v1/status over a cluster that is told what to say."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from unit.test_api import QUESTION, FakeService
 
 from serve_app.api import server_status
 from serve_app.api.app import create_api
-from serve_app.api.observers import Observers
+from serve_app.api.server_status import ServerStatus
+from serve_app.in_flight import InFlight
 from serve_app.settings import AppSettings
 
 HEALTHY = {"Ingress": {"status": "HEALTHY", "replicas": {"RUNNING": 1}}}
@@ -45,9 +46,10 @@ def service() -> FakeService:
 
 
 @pytest.fixture
-def client(cluster: Cluster, service: FakeService) -> TestClient:
-    observers = Observers(cluster_status=cluster)
-    return TestClient(create_api(service, AppSettings(model=Path("/m")), observers=observers))
+def client(cluster: Cluster, service: FakeService) -> Iterator[TestClient]:
+    api = create_api(service, AppSettings(model=Path("/m")), cluster_status=cluster)
+    with TestClient(api) as client:
+        yield client
 
 
 def test_the_cluster_is_asked_once_a_second(
@@ -69,7 +71,28 @@ def test_a_cluster_in_trouble_leaves_the_rest(
     cluster.error, cluster.takes_s = RuntimeError("the controller is gone"), takes_s
     status = client.get("/v1/status").json()
     assert (status["deployments"], status["model"]["sha256"]) == (None, None)
-    assert status["status"] == "starting"
+    assert status["status"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("takes_s", "told"), [(0.05, HEALTHY), (60.0, None)], ids=["it is slow", "it hangs"]
+)
+async def test_all_who_ask_meanwhile_wait_for_one_question(
+    cluster: Cluster,
+    service: FakeService,
+    monkeypatch: pytest.MonkeyPatch,
+    takes_s: float,
+    told: Any,
+) -> None:
+    monkeypatch.setattr(server_status, "KEPT_S", 0.0)
+    monkeypatch.setattr(server_status, "TIMEOUT_S", 0.2)
+    cluster.takes_s = takes_s
+    status = ServerStatus(service, AppSettings(model=Path("/m")), InFlight(), cluster)
+    answers = await asyncio.gather(*(status.read() for _ in range(3)))
+    assert [answer["deployments"] for answer in answers] == [told] * 3
+    assert cluster.num_asked == 1
+    assert (await status.read())["status"] == "starting", "nobody has warmed it up"
+    assert cluster.num_asked == (2 if told else 1), "a question that hangs is not asked again"
 
 
 async def test_who_is_inside_is_counted(service: FakeService) -> None:
