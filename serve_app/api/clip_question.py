@@ -116,9 +116,13 @@ class ClipQuestion(BaseModel):
         )
 
     def decode_options(self, settings: AppSettings, voice: bool = False) -> DecodeOptions:
-        is_reference = (self.parity or settings.parity) == "reference"
-        audio_mode = self.audio_mode or ("reference" if is_reference else "clean")
+        audio_mode = self.audio_mode or audio_mode_of(self.parity or settings.parity)
         return DecodeOptions(self.frame, voice, audio_mode)
+
+
+def audio_mode_of(parity: Parity) -> AudioMode:
+    """Of a request that chooses none."""
+    return "reference" if parity == "reference" else "clean"
 
 
 def is_https(text: str) -> bool:

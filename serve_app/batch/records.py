@@ -7,7 +7,7 @@ from typing import Any
 
 from serve_app.api.emotions import emotions_body
 from serve_app.api.errors import openai_error, status_at
-from serve_app.api.openai.chat import completion
+from serve_app.api.openai.objects import completion
 from serve_app.api.paths import CHAT
 from serve_app.batch.rows import Ask, Record
 from serve_app.errors import ServeAppError
