@@ -9,13 +9,14 @@ from pydantic import Field
 
 from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import clip_body
-from serve_app.api.clip_body_schema import clip_body_schema
 from serve_app.api.clip_question import ClipQuestion, UnicodeText, check_question
-from serve_app.api.examples import EMOTIONS_ANSWERS, EMOTIONS_FIELDS, EMOTIONS_REQUESTS
+from serve_app.api.openapi.answers import EmotionsAnswer
+from serve_app.api.openapi.clip_forms import clip_body_schema
+from serve_app.api.openapi.examples import EMOTIONS_ANSWERS, EMOTIONS_FIELDS, EMOTIONS_REQUESTS
+from serve_app.api.openapi.schemas import answer_schema
 from serve_app.api.paths import EMOTIONS
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import current_traceparent, note
-from serve_app.api.responses import EmotionsAnswer, answer_schema
 from serve_app.api.service import AnswerService
 from serve_app.emotions import NINE, REASON_QUESTIONS, emotion_question, with_sentence
 from serve_app.errors import DeadlineExceededError

@@ -9,16 +9,16 @@ from typing import Any
 
 from serve_app.api.clip_body import JSON
 from serve_app.api.errors import PROBLEM, body_at, problem_body, status_at
-from serve_app.api.paths import CHAT, OPEN, OPENAI_PREFIX, PREDICT, READY
-from serve_app.api.responses import (
+from serve_app.api.openapi.error_bodies import (
     ErrorBody,
     ErrorTitle,
     GradioInvalid,
     GradioRefused,
     OpenAIError,
     Problem,
-    ref,
 )
+from serve_app.api.openapi.schemas import ref
+from serve_app.api.paths import CHAT, OPEN, OPENAI_PREFIX, PREDICT, READY
 from serve_app.errors import (
     BodyTooLargeError,
     BodyTooSlowError,
@@ -34,8 +34,6 @@ from serve_app.errors import (
     ServeAppError,
     UnauthorizedError,
 )
-
-MODELS = (ErrorBody, ErrorTitle, GradioInvalid, GradioRefused, OpenAIError, Problem)
 
 UNREADABLE = "http_400"  # FastAPI's, for bytes that are no text
 NEVER_RAISED = {RequestError, ClipError}  # bases

@@ -1,12 +1,13 @@
-"""What /v1/chat/completions and /v1/models answer, as the OpenAPI document has it: OpenAI's objects."""
+"""What /v1/chat/completions and /v1/models answer: OpenAI's objects, which api/openai/objects.py builds."""
 
 from typing import Any, Literal
 
 from pydantic import Field
 
 from serve_app.api.clip_body import JSON
-from serve_app.api.examples import CHAT_STREAM
-from serve_app.api.responses import Body, OpenAIError, left_out, ref
+from serve_app.api.openapi.error_bodies import OpenAIError
+from serve_app.api.openapi.examples import CHAT_STREAM
+from serve_app.api.openapi.schemas import Body, left_out, ref
 
 FinishReason = Literal["stop", "length"]
 

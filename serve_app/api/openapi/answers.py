@@ -1,41 +1,11 @@
-"""What the routes answer, for the OpenAPI document. They build plain dicts; a test holds those to this."""
+"""What the routes answer. They build plain dicts; a test holds those to this."""
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from serve_app.api.clip_body import JSON
-from serve_app.api.examples import named
+from serve_app.api.openapi.schemas import Body, left_out
 from serve_app.types import Answer, LayoutName, Parity, Tokenization, Usage, VoiceStatistics
-
-
-def ref(model: type[BaseModel]) -> dict[str, str]:
-    """To where the document has its schema."""
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
-
-
-def answer_schema(
-    model: type[BaseModel], examples: dict[str, Any], others: dict[str, Any] | None = None
-) -> dict[int | str, dict[str, Any]]:
-    """For a route's `responses`: status 200. FastAPI takes it for documentation alone and checks no answer.
-
-    Args:
-        examples: of JSON, by their names.
-        others: content of other types.
-    """
-    content = {JSON: {"examples": named(examples)}, **(others or {})}
-    return {200: {"description": "The answer.", "model": model, "content": content}}
-
-
-class Body(BaseModel):
-    """Base: nothing else is in it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-def left_out(description: str) -> Any:
-    """A field that is left out, not null, where it was not asked for."""
-    return Field(default_factory=dict, description=description)
 
 
 class Status(Body):
@@ -111,12 +81,6 @@ class ProcessVideoAnswer(Body):
     details: Answer = left_out("With `details`.")
 
 
-class InBandError(Body):
-    """An error of status 200, as the original gave it: only with `legacy_errors: in_band`."""
-
-    error: str
-
-
 class PredictAnswer(Body):
     """Gradio's six keys."""
 
@@ -148,59 +112,3 @@ class EmotionsAnswer(Body):
     usage: Usage
     timings_ms: dict[str, float]
     provenance: dict[str, Any]
-
-
-class ErrorBody(Body):
-    """Of the original's routes."""
-
-    error: str = Field(description="The error's title: the same for the same code.")
-    code: int = Field(description="The status.")
-    details: str = Field(description="What was seen, and what is allowed.")
-
-
-class ErrorTitle(Body):
-    """Of the original's routes, for a key that is missing or a rate that is exceeded: as its guide has it."""
-
-    error: str
-
-
-class GradioProblem(Body):
-    type: str
-    loc: list[str | int]
-    msg: str
-
-
-class GradioInvalid(Body):
-    """Gradio's, for a body of the wrong form."""
-
-    detail: list[GradioProblem]
-
-
-class GradioRefused(Body):
-    """Gradio's, for a body that cannot be read."""
-
-    detail: str
-
-
-class OpenAIErrorObject(Body):
-    message: str
-    type: str = Field(description="A class of errors, by the status.")
-    param: None
-    code: str = Field(description="The same as X-Error-Code.")
-
-
-class OpenAIError(Body):
-    """Of the routes under /v1."""
-
-    error: OpenAIErrorObject
-
-
-class Problem(Body):
-    """RFC 9457's, where `Accept` asks for application/problem+json."""
-
-    type: str = Field(pattern="^urn:emotion-llama:error:")
-    title: str
-    status: int
-    detail: str
-    instance: str = Field(pattern="^urn:request:", description="The request's id.")
-    code: str = Field(description="The same as X-Error-Code.")

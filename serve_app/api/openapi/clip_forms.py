@@ -1,10 +1,10 @@
-"""The forms of a body with a clip (clip_body.py), as the OpenAPI document has them."""
+"""The forms of a body with a clip, which api/clip_body.py reads."""
 
 from typing import Any
 
 from serve_app.api.clip_body import FILE_FIELD, FORM, JSON
 from serve_app.api.clip_question import ClipQuestion
-from serve_app.api.examples import named
+from serve_app.api.openapi.examples import named
 
 BYTES_TYPES = ("video/*", "audio/*", "image/*", "application/octet-stream")
 BINARY = {"type": "string", "format": "binary"}

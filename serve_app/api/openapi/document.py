@@ -10,11 +10,12 @@ from starlette.routing import BaseRoute
 
 from serve_app.api.cache_header import HEADER as CACHE
 from serve_app.api.clip_body import JSON
-from serve_app.api.failures import MODELS, failure_responses, failures
-from serve_app.api.openai.responses import CompletionChunk
+from serve_app.api.openapi.chat_answers import CompletionChunk
+from serve_app.api.openapi.error_bodies import ERROR_BODIES, InBandError
+from serve_app.api.openapi.failures import failure_responses, failures
+from serve_app.api.openapi.schemas import ref
 from serve_app.api.paths import OPEN, PROCESS_VIDEO
 from serve_app.api.request_id import HEADER, USABLE
-from serve_app.api.responses import InBandError, ref
 from serve_app.errors import UnauthorizedError
 from serve_app.settings import AppSettings
 
@@ -98,7 +99,7 @@ def _is_described(route: BaseRoute) -> bool:
 
 
 def _add_components(components: dict[str, Any]) -> None:
-    kinds = [(model, "serialization") for model in (*MODELS, InBandError, CompletionChunk)]
+    kinds = [(model, "serialization") for model in (*ERROR_BODIES, CompletionChunk)]
     _, schemas = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     components["schemas"] |= schemas["$defs"]
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's, which nobody meets here

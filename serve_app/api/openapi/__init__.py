@@ -1,0 +1,1 @@
+"""The OpenAPI document: what the routes take and answer, in words. Nothing here answers a request."""
