@@ -34,7 +34,8 @@ from serve_app.metrics import (
     Metric,
 )
 from serve_app.settings import AccessSettings, AppSettings, MediaSettings, TraceSettings
-from serve_app.traces import NoTraces, open_traces
+from serve_app.trace_start import open_traces
+from serve_app.traces import NoTraces
 from serve_app.types import ClipSource, DecodeOptions
 
 
@@ -152,7 +153,7 @@ from unit.test_api import QUESTION, FakeService
 from serve_app.api.app import create_api
 from serve_app.api.observers import Observers
 from serve_app.settings import AppSettings, TraceSettings
-from serve_app.traces import open_traces
+from serve_app.trace_start import open_traces
 service = FakeService()
 observers = Observers(traces=open_traces(TraceSettings(), "Ingress"))
 client = TestClient(create_api(service, AppSettings(model=Path("/m")), observers=observers))
