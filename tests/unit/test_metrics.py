@@ -17,7 +17,7 @@ from unit.test_api import QUESTION, FakeService
 from serve_app.api.app import create_api
 from serve_app.api.observers import Observers
 from serve_app.deployments.watched_decode import WatchedDecode
-from serve_app.errors import ClipNotFoundError, ConfigurationError
+from serve_app.errors import ClipNotFoundError, ConfigurationError, DecodeTimeoutError
 from serve_app.in_flight import InFlight
 from serve_app.media.pool import DecodePool
 from serve_app.metrics import (
@@ -142,6 +142,32 @@ async def test_clips_are_counted_as_decoded_held_and_failed(
     waits = [value for value, _ in meter.of(CLIP_WAIT_SECONDS)]
     assert len(waits) == 2
     assert waits[1] < waits[0], "the first one waited for the worker to start"
+
+
+async def test_a_clip_whose_voice_fails_has_failed_alone(
+    clip_files: list[Path], meter: ListMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = MediaSettings(allowed_roots=(clip_files[0].parent,), num_decode_workers=1, voice=False)
+    pool = DecodePool(media, image_size=448)
+    monkeypatch.setattr(pool, "_voice", TooSlow())
+    watched = WatchedDecode(pool, meter, NoTraces())
+    source = ClipSource(path=str(clip_files[0]))
+    try:
+        with pytest.raises(DecodeTimeoutError):
+            await watched.decode(source, DecodeOptions(voice=True), None)
+        await watched.decode(source, DecodeOptions(), None)
+    finally:
+        monkeypatch.undo()
+        await asyncio.to_thread(pool.close)
+    assert meter.of(CLIP_FAILURES) == [(1, {"code": DecodeTimeoutError.code})]
+    assert meter.of(CLIPS) == [(1, {"result": "decoded"})]
+
+
+class TooSlow:
+    """In place of the lane that measures voices, which takes seconds to start."""
+
+    async def run(self, *_: Any) -> Any:
+        raise DecodeTimeoutError("measuring the voice was stopped")
 
 
 def test_traces_that_are_off_import_nothing() -> None:
