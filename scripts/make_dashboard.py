@@ -92,7 +92,7 @@ ROWS: dict[str, list[Panel]] = {
                 "wait": "histogram_quantile(0.95, "
                 "sum by (le) (rate(ray_emotion_llama_clip_wait_seconds_bucket[5m])))"
             },
-            "For a decode worker, and for the bytes of a URL.",
+            "For a decode worker.",
         ),
         Panel(
             "Batch of the engines",

@@ -72,7 +72,7 @@ OLDEST_SECONDS = Metric(
 CLIPS = Metric(
     "emotion_llama_clips",
     "counter",
-    "Clips handed to the engine: decoded, or held from an earlier question (hit).",
+    "Clips handed to the engine, also for warm-ups and further attempts: decoded, or held (hit).",
     ("result",),
 )
 CLIP_FAILURES = Metric(
@@ -84,7 +84,7 @@ CLIP_FAILURES = Metric(
 CLIP_WAIT_SECONDS = Metric(
     "emotion_llama_clip_wait_seconds",
     "histogram",
-    "What a clip waited for a decode worker, and for its bytes where it has a URL.",
+    "What a clip waited for a decode worker.",
 )
 ENGINE_REQUESTS = Metric(
     "emotion_llama_engine_requests",

@@ -1,14 +1,8 @@
-"""Spans of a request across the stages. Off by default: then nothing of OpenTelemetry is imported."""
+"""Spans of a request across the stages, and those of a process whose traces are off."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
-
-from serve_app.errors import ConfigurationError
-from serve_app.settings import TraceSettings
-
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 class Span(Protocol):
@@ -65,22 +59,3 @@ class NoTraces:
         yield NoSpan()
 
     def close(self) -> None: ...
-
-
-def open_traces(settings: TraceSettings, deployment: str) -> Traces:
-    """Of one process; on where the settings or OpenTelemetry's own variables name a collector.
-
-    Args:
-        deployment: whose process it is.
-
-    Raises:
-        ConfigurationError: OpenTelemetry is not installed, or OTEL_EXPORTER_OTLP_PROTOCOL asks for another
-            protocol than OTLP over HTTP.
-    """
-    if settings.endpoint is None and not any(map(os.environ.get, ENDPOINTS)):
-        return NoTraces()
-    try:
-        from serve_app.otlp import OtlpTraces
-    except ImportError as error:
-        raise ConfigurationError(f"traces need the extra `traces`: {error}") from error
-    return OtlpTraces(settings.endpoint, deployment)

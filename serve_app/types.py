@@ -87,7 +87,8 @@ class Clip:
     ] = ()  # of "video", "audio", "voice" (a track that is silent throughout)
     notes: tuple[str, ...] = ()  # what decoding had to work around, for the answer's provenance
     voice: VoiceStatistics | None = None
-    decode_ms: float = 0.0
+    read_ms: float = 0.0  # for its bytes: from a file, or from the host of a URL
+    decode_ms: float = 0.0  # reading, decoding and the voice; waiting for a worker is not in it
     content_sha256: str = (
         ""  # of the pixels, samples and features: equal exactly when the model sees the same
     )

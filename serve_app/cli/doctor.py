@@ -21,16 +21,25 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
     parser.add_argument("--model", type=Path, help="checkpoint directory, in place of the config's")
     parser.add_argument("--url", help=f"also ask the server there; its key: {KEY_VARIABLE}")
+    parser.add_argument(
+        "--address",
+        help="HOST:PORT of a running Ray cluster, or auto: check each of its nodes, not this machine",
+    )
     parser.add_argument("--json", action="store_true", help="a list of findings")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    findings = []
+    findings: list[Finding] = []
+    node = ""
     for finding in _findings(args):
         findings.append(finding)
-        if not args.json:
-            print(_line(finding), flush=True)
+        if args.json:
+            continue
+        if finding.node != node:
+            node = finding.node
+            print(f"\n{node}")
+        print(_line(finding), flush=True)
     num_problems = sum(finding.level == "problem" for finding in findings)
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
@@ -41,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _findings(args: argparse.Namespace) -> Iterator["Finding"]:
+    from serve_app.doctor.cluster import check_cluster
     from serve_app.doctor.configuration import check_configuration, check_model, weights_bytes
     from serve_app.doctor.finding import ok, problem
     from serve_app.doctor.machine import check_machine
@@ -53,15 +63,20 @@ def _findings(args: argparse.Namespace) -> Iterator["Finding"]:
         config = load_serve_config(args.config, args.model)
     except ConfigurationError as error:
         yield problem("config", error.message, "correct the key that is named")
-        yield from check_software(MediaSettings().containers)
-        yield from check_machine()
-        return
-    yield ok("config", str(args.config))
-    settings = app_settings(config)
-    yield from check_software(settings.media.containers)
-    yield from check_machine(weights_bytes(settings.model))
-    yield from check_configuration(config, looks_at_ports=args.url is None)
-    yield from check_model(settings.model)
+        settings, media = None, MediaSettings()
+    else:
+        yield ok("config", str(args.config))
+        settings = app_settings(config)
+        media = settings.media
+    if args.address is not None:
+        model = None if args.model is None else args.model.absolute()
+        yield from check_cluster(args.address, media.containers, model)
+    else:
+        yield from check_software(media.containers)
+        yield from check_machine(weights_bytes(settings.model) if settings else 0)
+        if settings:
+            yield from check_configuration(config, looks_at_ports=args.url is None)
+            yield from check_model(settings.model)
     if args.url is not None:
         yield from check_server(args.url, os.environ.get(KEY_VARIABLE))
 

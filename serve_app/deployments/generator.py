@@ -16,7 +16,7 @@ from serve_app.deployments.traced_engine import TracedEngine
 from serve_app.engine import Engine
 from serve_app.errors import EngineDeadError
 from serve_app.settings import AnswerCacheSettings, EngineSettings, TraceSettings
-from serve_app.traces import open_traces
+from serve_app.trace_start import open_traces
 from serve_app.types import Answer, AnswerDelta, AnswerRequest, Clip, LabelScores, ScoreRequest
 
 logger = logging.getLogger(__name__)

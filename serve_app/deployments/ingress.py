@@ -13,7 +13,7 @@ from serve_app.deployments.rate_actor import SharedCounter
 from serve_app.deployments.ray_meter import RayMeter
 from serve_app.exposure import check_exposure
 from serve_app.settings import AppSettings
-from serve_app.traces import open_traces
+from serve_app.trace_start import open_traces
 
 
 @serve.ingress()

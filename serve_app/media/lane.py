@@ -8,6 +8,7 @@ pebble of neither, and gets a new pool whenever a task has not simply returned.
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +26,9 @@ T = TypeVar("T")
 # After these the worker is gone, or what filled its memory may still be in it.
 FATAL = (BrokenProcessPool, ProcessExpired, MemoryError)
 
+START_TIMEOUT_S = 120.0  # compiling for the voice may take 20 s, and longer on a busy machine
+START_CHECK_S = 0.2
+
 
 class OverTimeError(Exception):
     """The task has run longer than it may. (A TimeoutError might be one of the task's own.)"""
@@ -38,6 +42,7 @@ class WorkerOptions:
     initializer: Callable[..., None]
     initargs: tuple[Any, ...]
     max_tasks: int = 0  # it is replaced after so many; 0: never
+    start_timeout_s: float = START_TIMEOUT_S
 
 
 class Lane:
@@ -55,22 +60,22 @@ class Lane:
     ) -> T:
         """Raises what the function does, OverTimeError, ProcessExpired if the worker died over it.
 
-        BrokenProcessPool: no worker starts. The time does not include waiting for one.
+        BrokenProcessPool: no worker starts, or not in its time. The task's does not include waiting for it.
         """
         try:
             return await self._run(timeout_s, function, args, kwargs)
-        except BrokenProcessPool:  # the worker died while idle: the task has not begun
+        except BrokenProcessPool:  # the worker died idle or did not start: the task has not begun
             await self.renew()
             return await self._run(timeout_s, function, args, kwargs)
 
     async def renew(self) -> None:
-        """Replaces a spent worker; returns when the new one is up, or has failed to come up.
+        """Replaces a spent worker; returns when the new one is up, or has failed to come up in time.
 
         The replacing itself is in one piece: when this is cancelled it ends all the same, and a
         second call waits for it.
         """
         await asyncio.to_thread(self._replace)
-        await _is_done(self._up)
+        await self._start_problem()
 
     def close(self) -> None:
         """Kills the worker. Returns when it is gone."""
@@ -94,10 +99,20 @@ class Lane:
 
     async def _worker_up(self) -> None:
         """Only then is it given a task: one that is in its pipe cannot be taken back."""
-        await _is_done(self._up)
-        if error := self._up.exception():
+        if (problem := await self._start_problem()) is not None:
             self.spent = True
-            raise BrokenProcessPool(f"the worker did not start: {error}") from error
+            raise BrokenProcessPool(f"the worker did not start: {problem}")
+
+    async def _start_problem(self) -> str | None:
+        """What kept the worker from starting. Its time is counted from its start, not from here."""
+        while not await _is_done(self._up, START_CHECK_S):
+            if time.monotonic() > self._up_by:
+                return f"it is not up after {self._options.start_timeout_s:.1f} s, the limit"
+            # On a busy machine pebble may see it die before it has the first task, which it then forgets.
+            if self._pool is None or not self._pool.active:
+                return "it ended at once"
+        error = self._up.exception()
+        return None if error is None else str(error)
 
     def _schedule(self, function: Callable[..., T], args: Any, kwargs: Any) -> Future[T]:
         try:
@@ -131,6 +146,7 @@ class Lane:
         options = self._options
         pool = ProcessPool(1, 0, options.initializer, options.initargs, options.context)
         self._up: Future[None] = pool.schedule(worker.ready)
+        self._up_by = time.monotonic() + options.start_timeout_s
         self._pool = pool
         self._num_tasks = 0
         self.spent = False

@@ -62,7 +62,9 @@ class DecodePool:
         """
         if options.voice and self._voice is None:
             raise InvalidRequestError("voice is true; this server does not offer voice statistics")
+        started = time.perf_counter()
         source = await self._fetcher.fetched(source)
+        fetch_ms = _ms_since(started)
         held = self._cache.held(options, source.features)
         read = await self._decoders.run(
             "decoding",
@@ -76,10 +78,13 @@ class DecodePool:
         )
         if isinstance(read, worker.HeldClip):
             self._num_hits += 1
-            clip = replace(held[read.sha256], decode_ms=read.decode_ms)
+            clip = held[read.sha256]
+            read_ms, decode_ms = read.read_ms, read.decode_ms
         else:
-            self._num_decoded += 1
             clip = await self._with_voice(read) if options.voice else read
+            self._num_decoded += 1
+            read_ms, decode_ms = clip.read_ms, clip.decode_ms
+        clip = replace(clip, read_ms=fetch_ms + read_ms, decode_ms=fetch_ms + decode_ms)
         self._cache.keep(clip, options)
         return clip
 
@@ -98,8 +103,7 @@ class DecodePool:
             clip.waveform,
             self._settings,
         )
-        voice_ms = (time.perf_counter() - started) * 1000
-        return replace(clip, voice=statistics, decode_ms=clip.decode_ms + voice_ms)
+        return replace(clip, voice=statistics, decode_ms=clip.decode_ms + _ms_since(started))
 
     def close(self) -> None:
         """Kills the workers. Returns when they are gone."""
@@ -177,6 +181,10 @@ class Lanes:
     def close(self) -> None:
         for lane in self._lanes:
             lane.close()
+
+
+def _ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1e3
 
 
 def _cause(error: ProcessExpired) -> str:

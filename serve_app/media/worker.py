@@ -31,6 +31,7 @@ class HeldClip:
     """In place of a clip that whoever asks has decoded already."""
 
     sha256: str  # of the bytes that were read
+    read_ms: float
     decode_ms: float  # of reading them, and finding out
 
 
@@ -43,15 +44,16 @@ def decode_source(
 ) -> Clip | HeldClip:
     """Reads the source, and decodes it within the CPU time a clip may take unless its digest is held.
 
-    The time it took is in what is returned. Raises one of errors.py's classes, or MemoryError.
+    The times it took are in what is returned. Raises one of errors.py's classes, or MemoryError.
     """
     started = time.perf_counter()
     allow_cpu(settings.decode_timeout_s)
     data = read_source(source, settings)
+    read_ms = _ms_since(started)
     if held and (sha256 := hashlib.sha256(data).hexdigest()) in held:
-        return HeldClip(sha256, _ms_since(started))
+        return HeldClip(sha256, read_ms, _ms_since(started))
     clip = decode_data(data, source.features, options, settings, image_size)
-    return replace(clip, decode_ms=_ms_since(started))
+    return replace(clip, read_ms=read_ms, decode_ms=_ms_since(started))
 
 
 def decode_data(

@@ -45,5 +45,10 @@ def start_if(marker: Path) -> None:
         fail_to_start()
 
 
+def hang_unless(marker: Path) -> None:
+    if not marker.exists():
+        time.sleep(60.0)
+
+
 def time_out() -> None:
     raise TimeoutError("the task's own")

@@ -1,5 +1,6 @@
 """An https host on loopback that serves one clip, and redirects to wherever it is asked to."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,7 +34,7 @@ class ClipHost:
         return f"https://localhost:{self.port}"
 
     @asynccontextmanager
-    async def listening(self, clip: bytes) -> AsyncIterator[list[str]]:
+    async def listening(self, clip: bytes, answer_after_s: float = 0.0) -> AsyncIterator[list[str]]:
         """Yields the requests as they come, by the address that each of them used."""
         came: list[str] = []
 
@@ -43,6 +44,7 @@ class ClipHost:
             target = request.query.get("to")
             if target is not None:
                 return web.Response(status=302, headers={"Location": target})
+            await asyncio.sleep(answer_after_s)
             return web.Response(body=clip)
 
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

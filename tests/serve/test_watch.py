@@ -11,6 +11,7 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
+from serve.clip_host import ClipHost
 from serve.test_http import ENDLESS
 from serve.trace_receiver import TraceReceiver
 
@@ -136,8 +137,8 @@ def test_a_request_is_one_trace_with_its_stages_in_order(
     headers = {"traceparent": sent, "X-Request-Id": "traced"}
     body = {"video_path": str(clip_files[6]), "question": "What?", "max_tokens": 8}
     http.post("/process_video", json=body, headers=headers).raise_for_status()
-    found = traces.wait_for(TRACE_ID, 8)
-    assert len(found) == 8, [span.name for _, span in found]
+    found = traces.wait_for(TRACE_ID, 9)
+    assert len(found) == 9, [span.name for _, span in found]
     deployments = {span.name: deployment for deployment, span in found}
     spans = {span.name: span for _, span in found}
     request, decode, generate = (
@@ -150,10 +151,31 @@ def test_a_request_is_one_trace_with_its_stages_in_order(
     assert (deployments["preprocess"], deployments["generate"]) == ("Preprocessor", "Generator")
     for above, names in (
         (request, ("preprocess", "generate")),
-        (decode, ("wait", "read and decode")),
+        (decode, ("wait", "read", "decode")),
         (generate, ("queue", "prefill", "decode tokens")),
     ):
         follow_each_other_inside(above, [spans[name] for name in names])
+
+
+async def test_a_url_is_read_before_a_worker_is_waited_for(
+    server_url: str, traces: TraceReceiver, clip_host: ClipHost, clip_files: list[Path]
+) -> None:
+    trace_id = "4" * 32
+    headers = {"traceparent": f"00-{trace_id}-{CALLER}-01"}
+    body = {"video_path": f"{clip_host.url}/a.mp4", "question": "What?", "max_tokens": 2}
+    listening = clip_host.listening(clip_files[3].read_bytes(), answer_after_s=0.3)
+    async with listening, httpx.AsyncClient(base_url=server_url, timeout=60) as client:
+        answer = await client.post("/process_video", json=body, headers=headers)
+    found = await asyncio.to_thread(traces.wait_for, trace_id, 9)
+    spans = {span.name: span for _, span in found}
+    parts = [spans[name] for name in ("read", "wait", "decode")]
+    follow_each_other_inside(spans["preprocess"], parts)
+    assert duration_s(spans["read"]) > 0.29
+    assert answer.json()["timings_ms"]["decode"] > 300
+
+
+def duration_s(span: Span) -> float:
+    return float(span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
 
 
 def follow_each_other_inside(above: Span, parts: list[Span]) -> None:
@@ -198,8 +220,8 @@ def test_a_chat_is_a_trace_too(
     }
     headers = {"traceparent": f"00-{trace_id}-{CALLER}-01"}
     http.post("/v1/chat/completions", json=body, headers=headers).raise_for_status()
-    names = [span.name for _, span in traces.wait_for(trace_id, 8)]
-    assert {"POST /v1/chat/completions", "read and decode", "decode tokens"} <= set(names)
+    names = [span.name for _, span in traces.wait_for(trace_id, 9)]
+    assert {"POST /v1/chat/completions", "read", "decode tokens"} <= set(names)
 
 
 def test_the_status_says_what_runs(http: httpx.Client) -> None:

@@ -21,6 +21,7 @@ from unit.test_api import FakeService
 from serve_app.api.app import create_api
 from serve_app.cli import main
 from serve_app.doctor import software
+from serve_app.doctor.cluster import compare
 from serve_app.doctor.machine import check_machine
 from serve_app.settings import MIB, AppSettings
 from serve_app.versions import installed_version
@@ -203,6 +204,36 @@ def test_a_server_that_does_not_answer_is_a_problem(doctor: Doctor) -> None:
     status, found = doctor("--url", "http://127.0.0.1:9")
     assert (status, found["/healthz"]["level"]) == (1, "problem")
     assert "/readyz" not in found
+
+
+def test_what_nodes_do_not_have_alike_is_a_problem() -> None:
+    same = {"ray": "2.60.0", "model sha256": "ab12"}
+    nodes = {
+        "head": {"ray": "2.60.0", "torch": "2.11.0+cpu"},  # another build, and no model
+        "gpu 1": {**same, "torch": "2.11.0+cu129"},
+        "gpu 2": {**same, "torch": "2.11.0", "model sha256": "cd34"},
+    }
+    found = {each.check: each for each in compare(nodes)}
+    assert {name: each.level for name, each in found.items()} == {
+        "ray": "ok",
+        "torch": "ok",
+        "model sha256": "problem",
+    }
+    assert found["torch"].seen == "2.11.0 everywhere"
+    assert found["model sha256"].seen == "ab12 on gpu 1; cd34 on gpu 2"
+
+
+@pytest.mark.parametrize(
+    ("address", "seen"),
+    [("127.0.0.1:9", "refused"), ("local", "expected HOST:PORT or auto")],
+)
+def test_a_cluster_that_is_not_there_is_a_problem_at_once(
+    doctor: Doctor, address: str, seen: str
+) -> None:
+    status, found = doctor("--address", address)
+    assert (status, found["cluster"]["level"]) == (1, "problem")
+    assert seen in found["cluster"]["seen"]
+    assert "memory" not in found, "this machine is not looked at"
 
 
 GPU = "NVIDIA H100 80GB HBM3, 570.86.15, 81559 MiB"

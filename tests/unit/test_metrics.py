@@ -18,7 +18,7 @@ from serve_app.api.app import create_api
 from serve_app.api.observers import Observers
 from serve_app.deployments import engine_gauges
 from serve_app.deployments.watched_decode import WatchedDecode
-from serve_app.errors import ClipNotFoundError, ConfigurationError
+from serve_app.errors import ClipNotFoundError, ConfigurationError, DecodeTimeoutError
 from serve_app.in_flight import InFlight
 from serve_app.media.pool import DecodePool
 from serve_app.metrics import (
@@ -37,7 +37,8 @@ from serve_app.metrics import (
     Metric,
 )
 from serve_app.settings import AccessSettings, AppSettings, MediaSettings, TraceSettings
-from serve_app.traces import NoTraces, open_traces
+from serve_app.trace_start import open_traces
+from serve_app.traces import NoTraces
 from serve_app.types import ClipSource, DecodeOptions, EngineLoad
 
 
@@ -146,6 +147,32 @@ async def test_clips_are_counted_as_decoded_held_and_failed(
     assert waits[1] < waits[0], "the first one waited for the worker to start"
 
 
+async def test_a_clip_whose_voice_fails_has_failed_alone(
+    clip_files: list[Path], meter: ListMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = MediaSettings(allowed_roots=(clip_files[0].parent,), num_decode_workers=1, voice=False)
+    pool = DecodePool(media, image_size=448)
+    monkeypatch.setattr(pool, "_voice", TooSlow())
+    watched = WatchedDecode(pool, meter, NoTraces())
+    source = ClipSource(path=str(clip_files[0]))
+    try:
+        with pytest.raises(DecodeTimeoutError):
+            await watched.decode(source, DecodeOptions(voice=True), None)
+        await watched.decode(source, DecodeOptions(), None)
+    finally:
+        monkeypatch.undo()
+        await asyncio.to_thread(pool.close)
+    assert meter.of(CLIP_FAILURES) == [(1, {"code": DecodeTimeoutError.code})]
+    assert meter.of(CLIPS) == [(1, {"result": "decoded"})]
+
+
+class TooSlow:
+    """In place of the lane that measures voices, which takes seconds to start."""
+
+    async def run(self, *_: Any) -> Any:
+        raise DecodeTimeoutError("measuring the voice was stopped")
+
+
 def test_traces_that_are_off_import_nothing() -> None:
     code = """
 import sys
@@ -155,7 +182,7 @@ from unit.test_api import QUESTION, FakeService
 from serve_app.api.app import create_api
 from serve_app.api.observers import Observers
 from serve_app.settings import AppSettings, TraceSettings
-from serve_app.traces import open_traces
+from serve_app.trace_start import open_traces
 service = FakeService()
 observers = Observers(traces=open_traces(TraceSettings(), "Ingress"))
 client = TestClient(create_api(service, AppSettings(model=Path("/m")), observers=observers))
