@@ -1,6 +1,6 @@
 """Rows into requests, through the bodies of the HTTP routes: the same checks, defaults and answers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from serve_app.api.openai.schema import ChatRequest
 from serve_app.batch.options import Defaults
 from serve_app.batch.rows import Ask, Row
 from serve_app.batch.storage import is_uri
-from serve_app.emotions import REASON_QUESTIONS, with_sentence
+from serve_app.emotions import WHY_QUESTION, split_labels, with_sentence
 from serve_app.errors import InvalidRequestError
 from serve_app.settings import AppSettings
 from serve_app.types import AnswerRequest, ClipSource, ScoreRequest
@@ -23,7 +23,6 @@ from serve_app.types import AnswerRequest, ClipSource, ScoreRequest
 CHAT_URL = "/v1/chat/completions"
 TASKS = ("emotion", "reason")
 OF_SCORES = frozenset({"frame", "voice", "parity", "layout", "tokenization", "audio_mode"})
-REASON = f"[reason] {REASON_QUESTIONS[2]}"  # POST /v1/emotions' explanation, greedy as there
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -94,28 +93,22 @@ def _request(
             name: value for name, value in body.items() if name in OF_SCORES or name == "video_path"
         }
         body |= {"question": question or "", "transcript": transcript}
-        labels = _labels(fields.get("labels", defaults.labels))
-        body |= {} if labels is None else {"labels": labels}
+        labels = fields.get("labels", defaults.labels)
+        if labels is not None:
+            body["labels"] = split_labels(labels) if isinstance(labels, str) else labels
         return _validated(EmotionsRequest, body).score_request(settings)
     if "labels" in fields:
         raise InvalidRequestError("labels are for task emotion")
     if task == "reason":
         if question is not None:
             raise InvalidRequestError("question and task reason: one of the two")
-        body, question = {"temperature": 0, **body}, REASON
+        body, question = {"temperature": 0, **body}, WHY_QUESTION
     elif task is not None:
         raise InvalidRequestError(f"task is {task!r}; one of {', '.join(TASKS)}")
     if not question:
         raise InvalidRequestError("neither the row nor the command has a question or a task")
     body["question"] = with_sentence(transcript, question)
     return _validated(ProcessVideoRequest, body).answer_request(settings)
-
-
-def _labels(value: Any) -> list[str] | None:
-    """A list, or text with commas."""
-    if isinstance(value, str):
-        return [label.strip() for label in value.split(",")]
-    return None if value is None else list(value)
 
 
 def _beside(video: str, folder: str | None) -> str | None:
@@ -127,7 +120,3 @@ def _validated(model: type[Body], body: Any) -> Body:
         return model.model_validate(body)
     except ValidationError as error:
         raise InvalidRequestError(describe_problems(error.errors())) from error
-
-
-def without_source(ask: Ask, source: ClipSource) -> Ask:
-    return replace(ask, request=replace(ask.request, source=source))

@@ -2,15 +2,15 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serve_app.batch.options import Defaults
 from serve_app.batch.records import error_record
-from serve_app.batch.requests import Asked, read_row, without_source
+from serve_app.batch.requests import Asked, read_row
 from serve_app.batch.rows import NO_SOURCE, Ask, Group, Record, Row, Unit
 from serve_app.errors import RequestError
 from serve_app.settings import MIB, AppSettings
-from serve_app.types import ClipSource, DecodeOptions
+from serve_app.types import DecodeOptions
 
 WINDOW_ROWS = 4096  # rows about one clip are put together when they are no farther apart
 WINDOW_BYTES = 64 * MIB  # of clips that are in the manifest itself
@@ -81,6 +81,9 @@ def _groups(window: _Window) -> Iterator[Group]:
     for same_clip in window.groups.values():
         for start in range(0, len(same_clip), GROUP_ROWS):
             some = same_clip[start : start + GROUP_ROWS]
-            asks: tuple[Ask, ...] = tuple(without_source(each.ask, NO_SOURCE) for each in some)
-            source: ClipSource = some[0].source
-            yield Group(source, some[0].ask.request.options, some[0].features, asks)
+            asks = tuple(_without_source(each.ask) for each in some)
+            yield Group(some[0].source, some[0].ask.request.options, some[0].features, asks)
+
+
+def _without_source(ask: Ask) -> Ask:
+    return replace(ask, request=replace(ask.request, source=NO_SOURCE))
