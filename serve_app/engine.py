@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from serve_app.checkpoint import Checkpoint
-from serve_app.engine_args import engine_args, prepare_environment, stat_loggers
+from serve_app.engine_args import engine_args, prepare_vllm_environment, stat_loggers
 from serve_app.engine_outputs import StreamTrim, engine_timings_ms, token_scores, usage
 from serve_app.engine_params import sampling_params, scoring_params
 from serve_app.errors import (
@@ -56,7 +56,7 @@ class Engine:
         self, checkpoint: Checkpoint, settings: EngineSettings, reports_to_ray: bool = False
     ) -> None:
         """`reports_to_ray`: vLLM's metrics also come out of Ray's endpoint; in a process of Ray's."""
-        prepare_environment()
+        prepare_vllm_environment()
         own_engines()
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM

@@ -6,6 +6,9 @@ from typing import Any
 
 from serve_app.types import AnswerRequest, Clip, ClipSource, DecodeOptions, ScoreRequest
 
+BusyTimes = Mapping[str, tuple[float, float]]
+"""By what is measured and where: busy and elapsed seconds since its process began."""
+
 NO_SOURCE = ClipSource(path="")
 """In the requests of a group: the clip is the group's, and travels once."""
 
@@ -66,8 +69,4 @@ class DecodedUnit:
 
     clips: tuple[tuple[Clip, tuple[Ask, ...]], ...]
     done: tuple[Record, ...]
-    meters: "Meters"
-
-
-Meters = Mapping[str, tuple[float, float]]
-"""By what is measured and where: busy and elapsed seconds since its process began."""
+    busy: BusyTimes
