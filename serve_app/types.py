@@ -68,15 +68,13 @@ class Clip:
     frame_time_s: float | None  # of that frame, from the start of the video
     waveform: npt.NDArray[np.int16] | None  # (num_samples,) mono at SAMPLE_RATE; None without sound
     duration_s: float
-    missing: tuple[
-        str, ...
-    ] = ()  # of "video", "audio", "voice" (a track that is silent throughout)
+    # Of "video", "audio", "voice" (a track that is silent throughout).
+    missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what decoding had to work around, for the answer's provenance
     voice: VoiceStatistics | None = None
     decode_ms: float = 0.0
-    content_sha256: str = (
-        ""  # of the pixels, samples and features: equal exactly when the model sees the same
-    )
+    # Of the pixels, samples and features: equal exactly when the model sees the same.
+    content_sha256: str = ""
     audio_mode: AudioMode | None = "clean"  # None: the waveform came ready-made
     features: Features = field(default_factory=dict)  # the source's
 
@@ -97,12 +95,10 @@ class Sampling:
     max_tokens: int = 500
     seed: int | None = None
     stop: tuple[str, ...] = ()  # texts that end the answer; they are not part of it
-    constraint: Mapping[str, Any] | None = (
-        None  # one of choice, regex, json: the answer can be nothing else
-    )
-    num_logprobs: int | None = (
-        None  # of the most probable tokens at each step; None: no log-probabilities
-    )
+    # One of choice, regex, json: the answer can be nothing else.
+    constraint: Mapping[str, Any] | None = None
+    # Of the most probable tokens at each step; None: no log-probabilities.
+    num_logprobs: int | None = None
 
 
 LayoutName = Literal["chat", "evaluation", "training"]
@@ -229,9 +225,8 @@ class EngineLoad:
 
     num_running: float  # requests in the batch
     num_waiting: float  # requests that it has taken but not begun
-    kv_cache_usage: (
-        float  # of its blocks, 0..1; blocks that only wait to be found again count as free
-    )
+    # Of its blocks, 0..1; blocks that only wait to be found again count as free.
+    kv_cache_usage: float
     max_num_seqs: float  # requests it can run at once
 
 

@@ -11,9 +11,8 @@ from serve_app.errors import BatchFailedError
 from serve_app.ray_start import prepare_ray_environment, start_ray
 
 NAMESPACE = "emotion-llama-batch"
-ROWS_PER_SEQUENCE = (
-    1.5  # rows inside an engine per row it batches, so that one always waits to start
-)
+# Rows inside an engine per row it batches, so that one always waits to start.
+ROWS_PER_SEQUENCE = 1.5
 ENGINE_CPUS, DECODER_CPUS = 1.0, 0.5  # as in configs/serve.yaml: on few cores, they share them
 
 
