@@ -6,9 +6,6 @@ from typing import Any
 
 from serve_app.types import AnswerRequest, Clip, ClipSource, DecodeOptions, ScoreRequest
 
-BusyTimes = Mapping[str, tuple[float, float]]
-"""By what is measured and where: busy and elapsed seconds since its process began."""
-
 NO_SOURCE = ClipSource(path="")
 """In the requests of a group: the clip is the group's, and travels once."""
 
@@ -61,6 +58,10 @@ class Unit:
 
     groups: tuple[Group, ...]
     refused: tuple[Record, ...]
+
+
+BusyTimes = Mapping[str, tuple[float, float]]
+"""By what is measured and where: busy and elapsed seconds since its process began."""
 
 
 @dataclass(frozen=True, slots=True)
