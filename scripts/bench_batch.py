@@ -9,8 +9,9 @@ within a round, so that a noisy machine slows all alike:
     http 1      a loop over POST /process_video, of the first rows
     http 32     32 clients, of more of them
 
-`--memory` runs `batch` alone, over 400 and over 2,000 rows, and adds up the proportional set size (PSS) of
-its whole process tree every half second: a page that processes share is counted once.
+`--alone` runs `batch` and no other. So does `--memory`, over 400 and over 2,000 rows, and adds up the
+proportional set size (PSS) of its whole process tree every half second: a page that processes share is
+counted once.
 """
 
 import argparse
@@ -18,20 +19,26 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-import psutil
-from bench import fresh_clips, spread
+from lib.measuring import (
+    ask_all,
+    fresh_clips,
+    median_and_range,
+    tree_pss_bytes,
+    without_ray_token,
+)
+from lib.ports import free_port
 
 from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.check import open_checkpoint
@@ -42,7 +49,7 @@ from serve_app.errors import RequestError
 from serve_app.media.pool import DecodePool
 from serve_app.serve_config import app_settings, load_serve_config
 from serve_app.server import running_server
-from serve_app.settings import AppSettings
+from serve_app.settings import MIB, AppSettings
 from serve_app.types import NO_SOURCE, AnswerRequest, ClipSource, DecodeOptions, Sampling
 
 CONFIG = Path("configs/serve.yaml")
@@ -55,196 +62,218 @@ QUESTIONS = (
     "[reason] What are the facial expressions and vocal tone used in the video?",
 )
 IN_FLIGHT = 64
-HTTP_ROWS = {1: 100, 32: 640}
+CLIPS_IN_FLIGHT = -(-IN_FLIGHT // ROWS_PER_CLIP)
+HTTP_ROWS = {1: 100, 32: 640}  # by the number of clients
 SAMPLE_S = 0.5
 
 Row = dict[str, Any]
-T = TypeVar("T")
 
 
-def make_rows(num_rows: int, clips: list[Path]) -> list[Row]:
-    """Ten rows about each clip in turn."""
-    rows = []
-    for number in range(num_rows):
-        clip, nth = clips[number // ROWS_PER_CLIP % len(clips)], number % ROWS_PER_CLIP
-        question = f"{QUESTIONS[nth % 2]} ({nth})"
-        rows.append({"id": f"row-{number}", "video": str(clip), "question": question})
-    return rows
+class Rows:
+    """Endless rows, ten about each clip in turn. No two clips are alike, and one in twenty is bad."""
+
+    def __init__(self, folder: Path) -> None:
+        originals = write_scenes(label_scenes(NUM_ORIGINALS, SEED), folder / "originals")
+        (folder / "clips").mkdir()
+        self._clips = fresh_clips(folder / "clips", originals)
+
+    def take(self, num_rows: int) -> list[Row]:
+        clips = list(itertools.islice(self._clips, num_rows // ROWS_PER_CLIP))
+        for nth, clip in enumerate(clips[::BAD_EVERY]):
+            if nth % 2:
+                clip.unlink()
+            else:
+                clip.write_bytes(clip.read_bytes()[:2000])
+        return [
+            {"id": f"row-{number}", "video": str(clip), "question": f"{QUESTIONS[nth % 2]} ({nth})"}
+            for number, (clip, nth) in enumerate(itertools.product(clips, range(ROWS_PER_CLIP)))
+        ]
 
 
-def endless_clips(folder: Path) -> Iterator[Path]:
-    """No two of them alike."""
-    originals = write_scenes(label_scenes(NUM_ORIGINALS, SEED), folder / "originals")
-    (folder / "clips").mkdir()
-    return fresh_clips(folder / "clips", originals)
+class Batch:
+    """`emotion-llama batch` over some rows."""
+
+    def __init__(self, folder: Path, options: list[str]) -> None:
+        self._folder, self._options = folder, options
+
+    def run(self, rows: list[Row]) -> dict[str, Any]:
+        """Its report. Blocks."""
+        with self.running(rows) as process:
+            process.wait()
+        report: dict[str, Any] = json.loads((self._folder / "report.json").read_text())
+        return report
+
+    @contextlib.contextmanager
+    def running(self, rows: list[Row]) -> Iterator["subprocess.Popen[bytes]"]:
+        """It must have ended when the block ends, well but for the bad rows."""
+        manifest, out = self._folder / "manifest.jsonl", self._folder / "out.jsonl"
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        shutil.rmtree(f"{out}.parts", ignore_errors=True)
+        out.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "serve_app.cli", "batch"]
+        command += ["--input", str(manifest), "--output", str(out), "--temperature", "0"]
+        command += ["--config", str(CONFIG), "--model", str(DEMO_CHECKPOINT)]
+        command += ["--report", str(self._folder / "report.json"), *self._options]
+        log = self._folder / "batch.log"
+        with log.open("w") as file, subprocess.Popen(command, stderr=file) as process:
+            yield process
+        assert process.returncode == 3, f"batch: {process.returncode}:\n{log.read_text()}"
 
 
-def take(endless: Iterator[Path], num_clips: int) -> list[Path]:
-    """Of each twenty, one is not there or cut off."""
-    clips = list(itertools.islice(endless, num_clips))
-    for nth, clip in enumerate(clips[::BAD_EVERY]):
-        if nth % 2:
-            clip.unlink()
-        else:
-            clip.write_bytes(clip.read_bytes()[:2000])
-    return clips
+class Bare:
+    """The same decode pool feeding the same Engine, in this process."""
+
+    def __init__(self, settings: AppSettings) -> None:
+        checkpoint = open_checkpoint(settings.model)
+        self._pool = DecodePool(settings.media, checkpoint.image_size)
+        self._engine = Engine(checkpoint, settings.engine)
+        self._sampling = Sampling(**{**settings.sampling.model_dump(), "temperature": 0})
+
+    async def ask(self, row: Row) -> None:
+        await self.ask_once([row])
+
+    async def ask_once(self, rows: list[Row]) -> None:
+        """Rows about one clip."""
+        with contextlib.suppress(RequestError):  # a bad clip
+            clip = await self._pool.decode(ClipSource(path=rows[0]["video"]), DecodeOptions())
+            requests = (
+                AnswerRequest(NO_SOURCE, row["question"], sampling=self._sampling) for row in rows
+            )
+            await asyncio.gather(*(self._engine.answer(clip, request) for request in requests))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._pool.close)
+        self._engine.shutdown()
 
 
-def batch_command(rows: list[Row], folder: Path) -> list[str]:
-    manifest = folder / "manifest.jsonl"
-    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    shutil.rmtree(folder / "out.jsonl.parts", ignore_errors=True)
-    (folder / "out.jsonl").unlink(missing_ok=True)
-    options = ["--temperature", "0", "--config", str(CONFIG), "--model", str(DEMO_CHECKPOINT)]
-    options += ["--report", str(folder / "report.json")]
-    files = ["--input", str(manifest), "--output", str(folder / "out.jsonl")]
-    return [sys.executable, "-m", "serve_app.cli", "batch", *files, *options]
+class Http:
+    """A server's clients."""
 
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
 
-def read_report(folder: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    return report
-
-
-async def rate(asked: list[T], num_clients: int, ask: Callable[[T], Awaitable[None]]) -> float:
-    """How many a second, with so many at a time."""
-    waiting = iter(asked)
-
-    async def client() -> None:
-        for each in waiting:
-            await ask(each)
-
-    started = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(num_clients)))
-    return len(asked) / (time.perf_counter() - started)
+    async def ask(self, row: Row) -> None:
+        body = {"video_path": row["video"], "question": row["question"], "temperature": 0}
+        await self._client.post("/process_video", json=body)
 
 
 async def compare(url: str, settings: AppSettings, args: argparse.Namespace, folder: Path) -> None:
-    endless, num_clips = endless_clips(folder), args.rows // ROWS_PER_CLIP
-    checkpoint = open_checkpoint(settings.model)
-    pool = DecodePool(settings.media, checkpoint.image_size)
-    engine = Engine(checkpoint, settings.engine)
-    sampling = Sampling(**{**settings.sampling.model_dump(), "temperature": 0})
+    """Every system in turn, round by round."""
+    rows, batch, bare = Rows(folder), Batch(folder, batch_options(args)), Bare(settings)
     rates: dict[str, list[float]] = {}
     starts: list[float] = []
-
-    def asked(row: Row) -> AnswerRequest:
-        return AnswerRequest(NO_SOURCE, row["question"], sampling=sampling)
-
-    async def ask_bare(row: Row) -> None:
-        with contextlib.suppress(RequestError):  # a bad clip
-            clip = await pool.decode(ClipSource(path=row["video"]), DecodeOptions())
-            await engine.answer(clip, asked(row))
-
-    async def ask_once(some: list[Row]) -> None:
-        """Rows about one clip."""
-        with contextlib.suppress(RequestError):
-            clip = await pool.decode(ClipSource(path=some[0]["video"]), DecodeOptions())
-            await asyncio.gather(*(engine.answer(clip, asked(row)) for row in some))
-
-    async with httpx.AsyncClient(base_url=url, timeout=120) as http:
-
-        async def ask_http(row: Row) -> None:
-            body = {"video_path": row["video"], "question": row["question"], "temperature": 0}
-            await http.post("/process_video", json=body)
-
-        for number in range(args.rounds + 1):
-            rows = make_rows(args.rows, take(endless, num_clips))
-            http_rows = make_rows(args.rows, take(endless, num_clips))
-            if number == 0:  # warms up what stays up
-                await rate(rows[: HTTP_ROWS[32]], IN_FLIGHT, ask_bare)
-                await rate(http_rows[: HTTP_ROWS[32]], 32, ask_http)
-                continue
-            command = batch_command(rows, folder)
-            log = folder / "batch.log"
-            with log.open("w") as file:
-                status = await asyncio.to_thread(subprocess.call, command, stderr=file)
-            assert status == 3, f"batch ended with {status}:\n{log.read_text()}"
-            report = read_report(folder)
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        http = Http(client)
+        # What stays up is warmed up.
+        await ask_all(rows.take(HTTP_ROWS[32]), IN_FLIGHT, bare.ask)
+        await ask_all(rows.take(HTTP_ROWS[32]), 32, http.ask)
+        for _ in range(args.rounds):
+            some = rows.take(args.rows)
+            report = await asyncio.to_thread(batch.run, some)
             starts.append(report["start_s"])
-            measured = {
-                "batch": report["rows_per_s"],
-                "bare": await rate(rows, IN_FLIGHT, ask_bare),
-            }
-            others = make_rows(args.rows, take(endless, num_clips))
-            starting = range(0, len(others), ROWS_PER_CLIP)
-            groups = [others[start : start + ROWS_PER_CLIP] for start in starting]
-            at_once = -(-IN_FLIGHT // ROWS_PER_CLIP)
-            measured["bare once"] = ROWS_PER_CLIP * await rate(groups, at_once, ask_once)
-            offset = 0
-            for num_clients, num_rows in HTTP_ROWS.items():
-                some = http_rows[offset : offset + num_rows]
-                measured[f"http {num_clients}"] = await rate(some, num_clients, ask_http)
-                offset += num_rows
+            measured = {"batch": report["rows_per_s"]}
+            measured |= await rates_bare(bare, some, rows.take(args.rows))
+            measured |= await rates_over_http(http, rows.take(args.rows))
             for name, value in measured.items():
                 rates.setdefault(name, []).append(value)
             print({name: round(value, 1) for name, value in measured.items()}, flush=True)
-    await asyncio.to_thread(pool.close)
-    engine.shutdown()
-    print(f"\n{args.rounds} rounds of {args.rows} rows about {num_clips} clips")
+    await bare.close()
+    print(f"\n{args.rounds} rounds of {args.rows} rows about {args.rows // ROWS_PER_CLIP} clips")
+    print_rates(rates, starts)
+
+
+async def rates_bare(bare: Bare, rows: list[Row], others: list[Row]) -> dict[str, float]:
+    """Rows/s over the rows one by one, and over the others by their clips."""
+    one_by_one, _ = await ask_all(rows, IN_FLIGHT, bare.ask)
+    starts = range(0, len(others), ROWS_PER_CLIP)
+    by_clip = [others[start : start + ROWS_PER_CLIP] for start in starts]
+    clips_per_s, _ = await ask_all(by_clip, CLIPS_IN_FLIGHT, bare.ask_once)
+    return {"bare": one_by_one, "bare once": ROWS_PER_CLIP * clips_per_s}
+
+
+async def rates_over_http(http: Http, rows: list[Row]) -> dict[str, float]:
+    """Rows/s by the number of clients, each over rows of its own."""
+    waiting = iter(rows)
+    return {
+        f"http {num_clients}": (
+            await ask_all(list(itertools.islice(waiting, num_rows)), num_clients, http.ask)
+        )[0]
+        for num_clients, num_rows in HTTP_ROWS.items()
+    }
+
+
+def alone(args: argparse.Namespace, folder: Path) -> None:
+    """The batch without the other systems."""
+    rows, batch = Rows(folder), Batch(folder, batch_options(args))
+    reports = [batch.run(rows.take(args.rows)) for _ in range(args.rounds)]
+    print_rates(
+        {"batch": [report["rows_per_s"] for report in reports]},
+        [report["start_s"] for report in reports],
+    )
+
+
+def print_rates(rates: dict[str, list[float]], starts_s: list[float]) -> None:
     for name, values in rates.items():
         against = [a / b for a, b in zip(rates["batch"], values, strict=True)]
-        ratio = "" if name == "batch" else f"   batch is {spread(against)} times that"
-        print(f"  {name:9} {spread(values)} rows/s{ratio}")
-    print(f"  batch starts for {spread(starts)} s before its first row")
+        ratio = "" if name == "batch" else f"   batch is {median_and_range(against)} times that"
+        print(f"  {name:9} {median_and_range(values)} rows/s{ratio}")
+    print(f"  batch starts for {median_and_range(starts_s)} s before its first row")
 
 
-def memory(num_rows: int, folder: Path) -> float:
-    """Peak in MiB of the whole process tree."""
-    rows = make_rows(num_rows, take(endless_clips(folder), 200))
-    peak, by_name = 0.0, {}
-    log = folder / "batch.log"
-    with log.open("w") as file:
-        process = subprocess.Popen(batch_command(rows, folder), stderr=file)
-    while process.poll() is None:
-        sizes = tree_pss_mib(process.pid)
-        if sum(sizes.values()) > peak:
-            peak, by_name = sum(sizes.values()), sizes
-        time.sleep(SAMPLE_S)
-    assert process.returncode == 3, f"batch ended with {process.returncode}:\n{log.read_text()}"
-    largest = sorted(by_name.items(), key=lambda item: -item[1])[:6]
-    parts = ", ".join(f"{name} {mib:.0f}" for name, mib in largest)
-    print(f"{num_rows} rows: peak {peak:.0f} MiB ({parts}, ...)", flush=True)
-    return peak
+def memory(args: argparse.Namespace, folder: Path) -> None:
+    """The batch's peak over few and over many rows."""
+    few, many = (
+        statistics.median(
+            peak_mib(num_rows, args, Path(tempfile.mkdtemp(dir=folder))) for _ in range(args.rounds)
+        )
+        for num_rows in (400, 2000)
+    )
+    print(f"2000 rows take {many / few:.3f} of the memory of 400")
 
 
-def tree_pss_mib(pid: int) -> dict[str, float]:
-    sizes: dict[str, float] = {}
-    try:
-        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return sizes
-    for process in processes:
-        try:
-            name, mib = process.name(), process.memory_full_info().pss / (1 << 20)
-        except psutil.Error:
-            continue
-        sizes[name] = sizes.get(name, 0.0) + mib
-    return sizes
+def peak_mib(num_rows: int, args: argparse.Namespace, folder: Path) -> float:
+    """Of the whole process tree."""
+    largest: Counter[str] = Counter()
+    with Batch(folder, batch_options(args)).running(Rows(folder).take(num_rows)) as process:
+        while process.poll() is None:
+            largest = max(largest, tree_pss_bytes(process.pid), key=Counter.total)
+            time.sleep(SAMPLE_S)
+    parts = ", ".join(f"{name} {size / MIB:.0f}" for name, size in largest.most_common(6))
+    print(f"{num_rows} rows: peak {largest.total() / MIB:.0f} MiB ({parts}, ...)", flush=True)
+    return largest.total() / MIB
+
+
+def batch_options(args: argparse.Namespace) -> list[str]:
+    """Of `emotion-llama batch`, as they were given to this script."""
+    given = {"--concurrency": args.concurrency, "--dtype": args.dtype}
+    return [
+        word for name, value in given.items() if value is not None for word in (name, str(value))
+    ]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--port", type=int, default=7898)
-    parser.add_argument("--memory", action="store_true", help="measure memory in place of rows/s")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--alone", action="store_true", help="measure the batch alone")
+    what.add_argument("--memory", action="store_true", help="measure memory in place of rows/s")
+    parser.add_argument("--concurrency", type=int, help="the batch's")
+    parser.add_argument("--dtype", help="of every engine, in place of the config's")
     args = parser.parse_args()
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    without_ray_token()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if args.memory:
-            short, long = (
-                statistics.median(
-                    memory(n, Path(tempfile.mkdtemp(dir=name))) for _ in range(args.rounds)
-                )
-                for n in (400, 2000)
-            )
-            print(f"2000 rows take {long / short:.3f} of the memory of 400")
-            return 0
-        config = load_serve_config(CONFIG, DEMO_CHECKPOINT, args.port)
-        with running_server(config) as url:
-            asyncio.run(compare(url, app_settings(config), args, folder))
+        if args.alone:
+            alone(args, folder)
+        elif args.memory:
+            memory(args, folder)
+        else:
+            config = load_serve_config(CONFIG, DEMO_CHECKPOINT, free_port())
+            if args.dtype is not None:
+                config.applications[0].args["engine"]["dtype"] = args.dtype
+            with running_server(config) as url:
+                asyncio.run(compare(url, app_settings(config), args, folder))
     return 0
 
 

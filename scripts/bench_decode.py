@@ -10,15 +10,14 @@ import argparse
 import io
 import os
 import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
 import psutil
 from av.stream import Discard
+from lib.measuring import mp4_files, times_ms
 
-from serve_app.bundled import SAMPLE
 from serve_app.media.decode import decode_clip
 from serve_app.settings import MIB, MediaSettings
 from serve_app.types import DecodeOptions
@@ -48,7 +47,8 @@ def compare(clips: list[Path]) -> None:
     totals = [0.0, 0.0]
     for path in clips:
         data = path.read_bytes()
-        ours, floors = _interleaved(decode, floor, data)
+        calls = {"ours": partial(decode, data), "floor": partial(floor, data)}
+        ours, floors = times_ms(calls, ROUNDS).values()
         medians = [statistics.median(ours), statistics.median(floors)]
         totals = [total + median for total, median in zip(totals, medians, strict=True)]
         row = f"{medians[0]:8.1f} {_quartiles(ours)} {medians[1]:9.1f} {_quartiles(floors)}"
@@ -56,20 +56,8 @@ def compare(clips: list[Path]) -> None:
     print(f"{'all':28} {totals[0]:8.1f} {totals[1]:25.1f} {totals[0] / totals[1]:21.2f}")
 
 
-def _interleaved(
-    first: Callable[[bytes], None], second: Callable[[bytes], None], data: bytes
-) -> tuple[list[float], list[float]]:
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS):
-        for function, taken in zip((first, second), times, strict=True):
-            started = time.perf_counter()
-            function(data)
-            taken.append((time.perf_counter() - started) * 1000)
-    return times
-
-
-def _quartiles(times_ms: list[float]) -> str:
-    low, _, high = statistics.quantiles(times_ms, n=4)
+def _quartiles(values_ms: list[float]) -> str:
+    low, _, high = statistics.quantiles(values_ms, n=4)
     return f"({low:6.1f}-{high:6.1f})"
 
 
@@ -90,7 +78,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, default=0, metavar="NUM_CLIPS")
     args = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    clips = sorted(args.clips.glob("*.mp4")) if args.clips else [SAMPLE]
+    clips = mp4_files(args.clips)
     if args.memory:
         measure_memory(clips, args.memory)
     else:

@@ -8,17 +8,15 @@ slows both alike; the first one decodes it and runs the encoders.
 
 import argparse
 import itertools
-import os
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import httpx
-from bench import fresh_clips
+from lib.measuring import fresh_clips, median_and_quartiles, mp4_files, without_ray_token
+from lib.ports import free_port
 
-from serve_app.bundled import SAMPLE
 from serve_app.serve_config import load_serve_config
 from serve_app.server import running_server
 
@@ -55,14 +53,12 @@ def compare(url: str, originals: list[Path], num_clips: int) -> None:
     print(f"{num_clips} clips; ms, median (quartiles)")
     for stage in ("seen", *STAGES):
         first, second = ([timings[stage] for timings in each] for each in (firsts, seconds))
-        print(f"  {stage:12} first {spread(first):>20}   second {spread(second):>20}")
+        print(
+            f"  {stage:12} first {median_and_quartiles(first):>20}"
+            f"   second {median_and_quartiles(second):>20}"
+        )
     ratios = [second["seen"] / first["seen"] for first, second in zip(firsts, seconds, strict=True)]
-    print(f"  second / first, clip by clip: {spread(ratios, 2)}")
-
-
-def spread(values: list[float], digits: int = 1) -> str:
-    low, median, high = statistics.quantiles(values, n=4)
-    return f"{median:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    print(f"  second / first, clip by clip: {median_and_quartiles(ratios, 2)}")
 
 
 def main() -> int:
@@ -72,15 +68,13 @@ def main() -> int:
     parser.add_argument("--clips", type=Path, help="folder of mp4 files; default: the sample clip")
     parser.add_argument("--num-clips", type=int, default=60)
     parser.add_argument("--clip-cache-bytes", type=int, help="in place of media.clip_cache_bytes")
-    parser.add_argument("--port", type=int, default=7897)
     args = parser.parse_args()
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    config = load_serve_config(args.config, args.model, args.port)
+    without_ray_token()
+    config = load_serve_config(args.config, args.model, free_port())
     if args.clip_cache_bytes is not None:
         config.applications[0].args["media"]["clip_cache_bytes"] = args.clip_cache_bytes
-    originals = sorted(args.clips.glob("*.mp4")) if args.clips else [SAMPLE]
     with running_server(config) as url:
-        compare(url, originals, args.num_clips)
+        compare(url, mp4_files(args.clips), args.num_clips)
     return 0
 
 

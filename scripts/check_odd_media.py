@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
+from lib.measuring import tree_pss_bytes
 
 from serve_app.errors import ServeAppError
 from serve_app.media.pool import DecodePool
@@ -26,7 +26,7 @@ MAX_GROWTH_BYTES = 64 * MIB  # of this process and its workers, after the first 
 async def check(folder: Path, choice: FrameChoice, num_rounds: int) -> bool:
     settings = MediaSettings(allowed_roots=(folder,), voice=False)
     pool = DecodePool(settings, IMAGE_SIZE)
-    limit_s, num_bad, rss_bytes = settings.decode_timeout_s + GRACE_S, 0, []
+    limit_s, num_bad, sizes_bytes = settings.decode_timeout_s + GRACE_S, 0, []
     for _ in range(num_rounds):
         for path in sorted(folder.iterdir()):  # noqa: ASYNC240  # nothing else runs here
             started = time.perf_counter()
@@ -35,16 +35,11 @@ async def check(folder: Path, choice: FrameChoice, num_rounds: int) -> bool:
             good = good and took_s < limit_s
             num_bad += not good
             print(f"{'' if good else 'BAD':4}{path.name:32} {took_s * 1000:8.1f} ms  {outcome}")
-        rss_bytes.append(family_rss_bytes())
+        sizes_bytes.append(tree_pss_bytes().total())
     pool.close()
-    grown_bytes = rss_bytes[-1] - rss_bytes[0]
-    print(f"{num_bad} bad; {rss_bytes[0] / MIB:.0f} MiB grew by {grown_bytes / MIB:.1f} MiB")
+    grown_bytes = sizes_bytes[-1] - sizes_bytes[0]
+    print(f"{num_bad} bad; {sizes_bytes[0] / MIB:.0f} MiB grew by {grown_bytes / MIB:.1f} MiB")
     return num_bad == 0 and grown_bytes < MAX_GROWTH_BYTES
-
-
-def family_rss_bytes() -> int:
-    process = psutil.Process()
-    return sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
 
 
 async def _outcome(pool: DecodePool, path: Path, options: DecodeOptions) -> tuple[str, bool]:

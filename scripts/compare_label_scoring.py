@@ -8,12 +8,12 @@ then does not read the cache.
 import argparse
 import asyncio
 import math
-import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lib.measuring import median_and_range
 from vllm import SamplingParams
 
 from serve_app.bundled import SAMPLE
@@ -67,10 +67,10 @@ async def compare(model: Path, num_rounds: int) -> None:
         differences.append(max(math.fabs(one[label] - other[label]) for label in NINE))
     engine.shutdown()
     for name, values in times_ms.items():
-        print(f"{name}: {statistics.median(values):.0f} ms ({min(values):.0f}-{max(values):.0f})")
+        print(f"{name} in ms: {median_and_range(values, 0)}")
     pairs = zip(times_ms["whole"], times_ms["steps"], strict=True)
-    ratios = sorted(whole_ms / steps_ms for whole_ms, steps_ms in pairs)
-    print(f"whole / steps: {statistics.median(ratios):.1f} ({ratios[0]:.1f}-{ratios[-1]:.1f})")
+    ratios = [whole_ms / steps_ms for whole_ms, steps_ms in pairs]
+    print(f"whole / steps: {median_and_range(ratios, 1)}")
     print(f"largest difference of a probability: {max(differences):.1e}")
 
 

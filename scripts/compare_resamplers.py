@@ -9,9 +9,8 @@ here: that takes the released weights.
 
 import argparse
 import math
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 import soxr
-from plain_clips import voice
+from lib.measuring import median_and_quartiles, times_ms
+from lib.plain_clips import voice
 from scipy import signal  # type: ignore[import-untyped]
 
 from serve_app.demo.movie import SAMPLES_PER_S
@@ -125,17 +125,6 @@ def inner(waveform: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return waveform[edge:-edge].astype(np.float64)
 
 
-def times_ms(sound: Sound, rate: int) -> dict[str, list[float]]:
-    """Interleaved: what else the machine does meets all of them."""
-    taken: dict[str, list[float]] = {name: [] for name in RESAMPLERS}
-    for _ in range(ROUNDS):
-        for name, resample in RESAMPLERS.items():
-            started = time.perf_counter()
-            resample(sound, rate)
-            taken[name].append((time.perf_counter() - started) * 1000)
-    return taken
-
-
 def read_sound(path: Path) -> tuple[Sound, int]:
     with av.open(str(path)) as container:
         frames = list(container.decode(audio=0))
@@ -146,16 +135,16 @@ def read_sound(path: Path) -> tuple[Sound, int]:
 
 def compare(rate: int) -> None:
     long_noise = np.tile(noise(rate), round(TIMED_S / NOISE_S))
-    taken = times_ms(long_noise, rate)
+    calls = {name: partial(resample, long_noise, rate) for name, resample in RESAMPLERS.items()}
+    taken = times_ms(calls, ROUNDS)
     tones = PASSED_HZ + FOLDED_HZ
     print(f"from {rate} Hz stereo: gain in dB at so many Hz, SNR in dB, ms per 10 s (quartiles)")
     print(" " * 14 + "".join(f"{pitch:8}" for pitch in tones) + "   noise  vowels     ms")
     for name, resample in RESAMPLERS.items():
         row = "".join(f"{gain_db(resample, pitch, rate):8.2f}" for pitch in tones)
         snrs = [snr_db(resample, sound, rate) for sound in (noise(rate), vowels(rate))]
-        quarter, half, three_quarters = statistics.quantiles(taken[name], n=4)
-        cost = f"{half:6.1f} ({quarter:.1f}-{three_quarters:.1f})"
-        print(f"{name:14}{row} {snrs[0]:8.1f} {snrs[1]:7.1f} {cost}")
+        cost = median_and_quartiles(taken[name])
+        print(f"{name:14}{row} {snrs[0]:8.1f} {snrs[1]:7.1f} {cost:>20}")
 
 
 def compare_clips(folder: Path) -> None:

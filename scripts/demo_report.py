@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from demo.card import read_scores, write_card
-from ports import free_port
+from lib.ports import free_port
 
 from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.checkpoint import read_manifest

@@ -4,11 +4,8 @@ from serve_app.bundled import SAMPLES
 from serve_app.demo.clips import Scene, write_scene
 from serve_app.demo.labels import FACE_OF, VOICE_OF
 
-SEEDS = {
-    "worried": 71_000_003,
-    "happy": 71_000_001,
-    "contempt": 71_000_002,
-}  # no training's, no report's
+# No training's, no report's.
+SEEDS = {"worried": 71_000_003, "happy": 71_000_001, "contempt": 71_000_002}
 
 
 def main() -> None:

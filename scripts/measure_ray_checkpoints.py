@@ -4,7 +4,6 @@
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lib.measuring import without_ray_token
 from pyarrow import parquet
 
 NUM_ROWS = 2000
@@ -75,7 +75,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--block-bytes", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    without_ray_token()
     if args.folder is not None:
         job(args.folder, args.block_bytes)
         return 0

@@ -13,9 +13,8 @@ from serve_app.errors import CheckpointError
 MODEL_TYPE = "emotion_llama"
 TOKENIZER = "tokenizer.model"  # sentencepiece's; vLLM reads tokenizer.json, which is made of it
 MANIFEST = "manifest.json"  # written last: the hash of every other file, and where each came from
-ADAPTER = (
-    "adapter"  # folder of the LoRA adapter of a checkpoint that was converted without merging it
-)
+# Folder of the LoRA adapter of a checkpoint that was converted without merging it.
+ADAPTER = "adapter"
 LOADED_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".json", ".model", ".py"})
 NUM_HASH_THREADS = 4  # hashing one file after the other is slower than a disk
 

@@ -35,6 +35,9 @@ REASON_QUESTIONS = (
 )
 """The original's pool for [reason] (reason_instruction_pool of its data sets)."""
 
+WHY_QUESTION = f"[reason] {REASON_QUESTIONS[2]}"
+"""What we ask, greedily, where a caller wants to know why and has no question of their own."""
+
 _OTHER_NAMES = {
     "happy": ("happiness", "joy", "joyful"),
     "sad": ("sadness", "sorrow", "sorrowful", "unhappy"),
@@ -48,6 +51,11 @@ _OTHER_NAMES = {
     "disgust": ("disgusted", "disgusting"),
 }
 _KIND = {name: label for label, names in _OTHER_NAMES.items() for name in (label, *names)}
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """Of labels with commas between them."""
+    return tuple(label.strip() for label in text.split(","))
 
 
 def emotion_question(labels: Iterable[str]) -> str:

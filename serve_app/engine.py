@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from serve_app.checkpoint import Checkpoint
-from serve_app.engine_args import engine_args, lora_request, prepare_environment, stat_loggers
+from serve_app.engine_args import engine_args, lora_request, prepare_vllm_environment, stat_loggers
 from serve_app.engine_errors import vllm_errors
 from serve_app.engine_inputs import clip_provenance, engine_prompt
 from serve_app.engine_load import KV_CACHE_USAGE, RUNNING, WAITING, gauge
@@ -49,7 +49,7 @@ class Engine:
         self, checkpoint: Checkpoint, settings: EngineSettings, reports_to_ray: bool = False
     ) -> None:
         """`reports_to_ray`: vLLM's metrics also come out of Ray's endpoint; in a process of Ray's."""
-        prepare_environment()
+        prepare_vllm_environment()
         own_engines()
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM

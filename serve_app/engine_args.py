@@ -18,7 +18,7 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ones vLLM reserves room 
 PENALTY_CLASS = "serve_app.model.repetition_penalty:GeneratedRepetitionPenalty"
 
 
-def prepare_environment() -> None:
+def prepare_vllm_environment() -> None:
     """Variables that vLLM reads when it is imported; what is set already wins."""
     # "auto" binds every CPU engine of a machine to the same core. No meaning on GPUs.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

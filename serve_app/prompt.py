@@ -33,12 +33,10 @@ class PromptLayout:
     """One way to put a question and a clip into a prompt. A BOS of its own comes before the template."""
 
     name: LayoutName
-    template: (
-        str  # `<s>` is the token; of the holes' names, only those in `holes` are more than text
-    )
-    holes: tuple[
-        str, ...
-    ]  # where the clip's positions go: all at CLIP_MARKER, or the last four at FEATURES
+    # `<s>` is the token; of the holes' names, only those in `holes` are more than text.
+    template: str
+    # Where the clip's positions go: all at CLIP_MARKER, or the last four at FEATURES.
+    holes: tuple[str, ...]
     question_end: str  # the question ends in it, whether it was written or not
     trim: AnswerTrim
 

@@ -6,7 +6,7 @@ MIN_LOCAL_CPUS = 2  # what our stages ask for together, also on a machine with o
 LOCAL_OBJECT_STORE_BYTES = 1 << 30  # a clip is 0.6 MB plus 32 kB per second
 
 
-def prepare_environment() -> None:
+def prepare_ray_environment() -> None:
     """Variables that Ray's processes read when they start; what the operator set wins."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

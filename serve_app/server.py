@@ -23,7 +23,7 @@ from serve_app.checkpoint import (
 from serve_app.errors import ConfigurationError, NotReadyError
 from serve_app.exposure import check_exposure
 from serve_app.forwarder import forwarding
-from serve_app.ray_start import prepare_environment, start_ray
+from serve_app.ray_start import prepare_ray_environment, start_ray
 from serve_app.serve_config import app_settings
 from serve_app.settings import LimitSettings
 
@@ -52,7 +52,7 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
         )
     for each in (port, *settings.extra_ports):
         check_port(host, each)
-    _prepare_environment(settings.limits)
+    _prepare_serve_environment(settings.limits)
     import ray
     from ray import serve
 
@@ -76,9 +76,9 @@ def wait_for_signal() -> None:
     stop.wait()
 
 
-def _prepare_environment(limits: LimitSettings) -> None:
+def _prepare_serve_environment(limits: LimitSettings) -> None:
     """Variables that Serve's processes read when they start; what the operator set wins."""
-    prepare_environment()
+    prepare_ray_environment()
     os.environ.setdefault(proxy.ENVIRONMENT, proxy.CALLBACK)
     os.environ[proxy.MAX_BODY_BYTES] = str(limits.max_body_bytes)
     # uvicorn's: whose X-Forwarded-For counts. By default that of loopback, where anybody may be who asks

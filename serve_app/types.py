@@ -82,16 +82,14 @@ class Clip:
     frame_time_s: float | None  # of that frame, from the start of the video
     waveform: npt.NDArray[np.int16] | None  # (num_samples,) mono at SAMPLE_RATE; None without sound
     duration_s: float
-    missing: tuple[
-        str, ...
-    ] = ()  # of "video", "audio", "voice" (a track that is silent throughout)
+    # Of "video", "audio", "voice" (a track that is silent throughout).
+    missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what decoding had to work around, for the answer's provenance
     voice: VoiceStatistics | None = None
     read_ms: float = 0.0  # for its bytes: from a file, or from the host of a URL
     decode_ms: float = 0.0  # reading, decoding and the voice; waiting for a worker is not in it
-    content_sha256: str = (
-        ""  # of the pixels, samples and features: equal exactly when the model sees the same
-    )
+    # Of the pixels, samples and features: equal exactly when the model sees the same.
+    content_sha256: str = ""
     audio_mode: AudioMode | None = "clean"  # None: the waveform came ready-made
     features: Features = field(default_factory=dict)  # the source's
 
@@ -112,12 +110,10 @@ class Sampling:
     max_tokens: int = 500
     seed: int | None = None
     stop: tuple[str, ...] = ()  # texts that end the answer; they are not part of it
-    constraint: Mapping[str, Any] | None = (
-        None  # one of choice, regex, json: the answer can be nothing else
-    )
-    num_logprobs: int | None = (
-        None  # of the most probable tokens at each step; None: no log-probabilities
-    )
+    # One of choice, regex, json: the answer can be nothing else.
+    constraint: Mapping[str, Any] | None = None
+    # Of the most probable tokens at each step; None: no log-probabilities.
+    num_logprobs: int | None = None
 
 
 Task = Literal["emotion", "reason"]
@@ -257,7 +253,6 @@ class EngineLoad:
 
     num_running: float  # requests in the batch
     num_waiting: float  # requests that it has taken but not begun
-    kv_cache_usage: (
-        float  # of its blocks, 0..1; blocks that only wait to be found again count as free
-    )
+    # Of its blocks, 0..1; blocks that only wait to be found again count as free.
+    kv_cache_usage: float
     max_num_seqs: float  # requests it can run at once

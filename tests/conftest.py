@@ -39,7 +39,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def clip_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Eight mp4 files with different faces, voices and lengths."""
-    from plain_clips import face_frames, voice
+    from lib.plain_clips import face_frames, voice
 
     from serve_app.demo.movie import write_clip
 

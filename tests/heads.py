@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from ports import free_port
+from lib.ports import free_port
 
 START_TIMEOUT_S = 120
 OWN_PORTS = ("port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")

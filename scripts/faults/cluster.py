@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import yaml
-from ports import free_port
+from lib.ports import free_port
 
 from serve_app.bundled import DEMO_CHECKPOINT
 

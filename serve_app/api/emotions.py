@@ -18,7 +18,7 @@ from serve_app.api.paths import EMOTIONS
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import current_traceparent, note
 from serve_app.api.service import AnswerService
-from serve_app.emotions import NINE, REASON_QUESTIONS, emotion_question, with_sentence
+from serve_app.emotions import NINE, WHY_QUESTION, emotion_question, with_sentence
 from serve_app.errors import DeadlineExceededError
 from serve_app.label_tree import MAX_LABELS, MIN_LABELS
 from serve_app.settings import AppSettings
@@ -59,7 +59,7 @@ class EmotionsRequest(ClipQuestion):
         """Why: greedy, so that the same clip gets the same reason."""
         return AnswerRequest(
             self.source(),
-            with_sentence(self.transcript, f"[reason] {REASON_QUESTIONS[2]}"),
+            with_sentence(self.transcript, WHY_QUESTION),
             self.decode_options(settings, self.voice),
             Sampling(**{**settings.sampling.model_dump(), "temperature": 0}),
             self.prompt_options(settings),

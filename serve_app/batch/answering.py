@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
-from serve_app.batch.meters import EngineMeter
+from serve_app.batch.busy import EngineBusy
 from serve_app.batch.records import answer_record, error_record, score_record
-from serve_app.batch.rows import Ask, DecodedUnit, Record
+from serve_app.batch.rows import Ask, BusyTimes, DecodedUnit, Record
 from serve_app.engine import Engine
 from serve_app.errors import EngineDeadError, ServeAppError
 from serve_app.types import AnswerRequest, Clip
@@ -31,7 +31,7 @@ class AnsweredUnit:
     """All rows of a unit."""
 
     records: tuple[Record, ...]
-    meters: dict[str, tuple[float, float]]
+    busy: BusyTimes
 
 
 class Answering:
@@ -53,7 +53,7 @@ class Answering:
         self._engine, self._ledger, self._die = engine, ledger, die
         self._turns = asyncio.Semaphore(concurrency)
         self._one_suspect = asyncio.Lock()
-        self._meter = EngineMeter()
+        self._busy = EngineBusy()
 
     async def answer(self, unit: DecodedUnit) -> AnsweredUnit:
         pairs = [(clip, ask) for clip, asks in unit.clips for ask in asks]
@@ -61,8 +61,8 @@ class Answering:
             records = await asyncio.gather(*(self._answer(*pair) for pair in pairs))
         else:
             records = await self._answer_with_care(pairs, self._ledger)
-        meters = {**unit.meters, **self._meter.read()}
-        return AnsweredUnit((*unit.done, *records), meters)
+        busy = {**unit.busy, **self._busy.read()}
+        return AnsweredUnit((*unit.done, *records), busy)
 
     async def _answer_with_care(
         self, pairs: Sequence[tuple[Clip, Ask]], ledger: Ledger
@@ -94,7 +94,7 @@ class Answering:
 
     async def _answer(self, clip: Clip, ask: Ask) -> Record:
         async with self._turns:
-            self._meter.enter()
+            self._busy.enter()
             try:
                 return await self._ask(clip, ask)
             except EngineDeadError as error:
@@ -107,7 +107,7 @@ class Answering:
                 unexpected = ServeAppError(f"unexpected error: {error!r}")
                 return error_record(ask.number, ask.id, unexpected, ask.chat_model is not None)
             finally:
-                self._meter.leave()
+                self._busy.leave()
 
     async def _ask(self, clip: Clip, ask: Ask) -> Record:
         if isinstance(ask.request, AnswerRequest):

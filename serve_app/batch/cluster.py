@@ -8,19 +8,18 @@ from serve_app.batch.manifest import Manifest
 from serve_app.batch.options import Job
 from serve_app.batch.pipeline import Actors, UnitSource, answered_units
 from serve_app.errors import BatchFailedError
-from serve_app.ray_start import prepare_environment, start_ray
+from serve_app.ray_start import prepare_ray_environment, start_ray
 
 NAMESPACE = "emotion-llama-batch"
-ROWS_PER_SEQUENCE = (
-    1.5  # rows inside an engine per row it batches, so that one always waits to start
-)
+# Rows inside an engine per row it batches, so that one always waits to start.
+ROWS_PER_SEQUENCE = 1.5
 ENGINE_CPUS, DECODER_CPUS = 1.0, 0.5  # as in configs/serve.yaml: on few cores, they share them
 
 
 @contextmanager
 def answering_units(job: Job, manifest: Manifest, done: bytes) -> Iterator[Iterator[AnsweredUnit]]:
     """Raises BatchFailedError inside the block: an actor failed for good, or Ray did."""
-    prepare_environment()
+    prepare_ray_environment()
     import ray
     from ray.data.exceptions import UserCodeException
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from serve_app.batch.meters import cpu_meter
+from serve_app.batch.busy import cpu_busy
 from serve_app.batch.records import error_record
 from serve_app.batch.rows import Ask, DecodedUnit, Group, Record, Unit
 from serve_app.batch.storage import is_uri, locate
@@ -49,7 +49,7 @@ class Decoding:
                 clips.append((clip, group.asks))
             else:
                 done += _refuse(group.asks, clip)
-        return DecodedUnit(tuple(clips), tuple(done), cpu_meter())
+        return DecodedUnit(tuple(clips), tuple(done), cpu_busy())
 
     def close(self) -> None:
         """Ends the workers. Returns when they are gone."""

@@ -168,7 +168,7 @@ def _answer(job: Job, manifest: Manifest, parts: PartWriter, progress: Progress)
         stack.callback(parts.flush)
         for unit in stack.enter_context(answering_units(job, manifest, bytes(parts.done))):
             parts.add(unit.records)
-            progress.update(parts.num_done, parts.errors, unit.meters)
+            progress.update(parts.num_done, parts.errors, unit.busy)
             _check_errors(job.max_error_rate, parts)
     missing = len(parts.done) - parts.num_done
     if missing:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
-from serve_app.batch.rows import Meters
+from serve_app.batch.rows import BusyTimes
 
 Reading = tuple[float, float]  # busy and elapsed seconds
 
@@ -31,22 +31,22 @@ class Progress:
         self._started_s = clock()
         self._asking_since_s: float | None = None
         self._recent: deque[tuple[float, int]] = deque()
-        self._meters: dict[str, tuple[Reading, Reading]] = {}  # the first and the last of each
+        self._busy: dict[str, tuple[Reading, Reading]] = {}  # the first and the last of each
         self._shown_s = 0.0
         self._errors: Mapping[str, int] = {}
 
-    def update(self, num_done: int, errors: Mapping[str, int], meters: Meters) -> None:
+    def update(self, num_done: int, errors: Mapping[str, int], busy: BusyTimes) -> None:
         now = self._clock()
         self.num_done, self._errors = num_done, errors
         if self._asking_since_s is None:
-            busy_s = [reading[0] for name, reading in meters.items() if name.startswith("engine")]
+            busy_s = [reading[0] for name, reading in busy.items() if name.startswith("engine")]
             self._asking_since_s = now - max(busy_s, default=0.0)
         self._recent.append((now, num_done))
         while now - self._recent[0][0] > WINDOW_S and len(self._recent) > 2:
             self._recent.popleft()
-        for name, reading in meters.items():
-            first, last = self._meters.get(name, (reading, reading))
-            self._meters[name] = (min(first, reading), max(last, reading))
+        for name, reading in busy.items():
+            first, last = self._busy.get(name, (reading, reading))
+            self._busy[name] = (min(first, reading), max(last, reading))
 
     def show(self, pause_s: float | None = None) -> None:
         """A line, unless the last one is fresh."""
@@ -99,7 +99,7 @@ class Progress:
         """Of cpu, engine and, where there is one, gpu: over all machines and the whole run, 0..1."""
         busy_s: defaultdict[str, float] = defaultdict(float)
         total_s: defaultdict[str, float] = defaultdict(float)
-        for name, (first, last) in self._meters.items():
+        for name, (first, last) in self._busy.items():
             kind = name.split(" ")[0]
             busy_s[kind] += last[0] - first[0]
             total_s[kind] += last[1] - first[1]

@@ -13,14 +13,13 @@ from serve_app.api.paths import CHAT
 from serve_app.batch.options import Defaults
 from serve_app.batch.rows import Ask, Row
 from serve_app.batch.storage import is_uri
-from serve_app.emotions import REASON_QUESTIONS, with_sentence
+from serve_app.emotions import WHY_QUESTION, split_labels, with_sentence
 from serve_app.errors import InvalidRequestError
 from serve_app.settings import AppSettings
 from serve_app.types import AnswerRequest, ClipSource, ScoreRequest, Task
 from serve_app.validation import validated
 
 OF_SCORES = frozenset({"frame", "voice", "parity", "layout", "tokenization", "audio_mode"})
-REASON = f"[reason] {REASON_QUESTIONS[2]}"  # POST /v1/emotions' explanation, greedy as there
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +88,22 @@ def _request(
             name: value for name, value in body.items() if name in OF_SCORES or name == "video_path"
         }
         body |= {"question": question or "", "transcript": transcript}
-        labels = _labels(fields.get("labels", defaults.labels))
-        body |= {} if labels is None else {"labels": labels}
+        labels = fields.get("labels", defaults.labels)
+        if labels is not None:
+            body["labels"] = split_labels(labels) if isinstance(labels, str) else labels
         return validated(EmotionsRequest, body).score_request(settings)
     if "labels" in fields:
         raise InvalidRequestError("labels are for task emotion")
     if task == "reason":
         if question is not None:
             raise InvalidRequestError("question and task reason: one of the two")
-        body, question = {"temperature": 0, **body}, REASON
+        body, question = {"temperature": 0, **body}, WHY_QUESTION
     elif task is not None:
         raise InvalidRequestError(f"task is {task!r}; one of {', '.join(get_args(Task))}")
     if not question:
         raise InvalidRequestError("neither the row nor the command has a question or a task")
     body["question"] = with_sentence(transcript, question)
     return validated(ProcessVideoRequest, body).answer_request(settings)
-
-
-def _labels(value: Any) -> list[str] | None:
-    """A list, or text with commas."""
-    if isinstance(value, str):
-        return [label.strip() for label in value.split(",")]
-    return None if value is None else list(value)
 
 
 def _beside(video: str, folder: str | None) -> str | None:

@@ -57,14 +57,14 @@ class Unit:
     refused: tuple[Record, ...]
 
 
+BusyTimes = Mapping[str, tuple[float, float]]
+"""By what is measured and where: busy and elapsed seconds since its process began."""
+
+
 @dataclass(frozen=True, slots=True)
 class DecodedUnit:
     """What one engine task takes: clips with their rows, and the rows that are done already."""
 
     clips: tuple[tuple[Clip, tuple[Ask, ...]], ...]
     done: tuple[Record, ...]
-    meters: "Meters"
-
-
-Meters = Mapping[str, tuple[float, float]]
-"""By what is measured and where: busy and elapsed seconds since its process began."""
+    busy: BusyTimes

@@ -54,11 +54,6 @@ class Folder:
     def create(self) -> None:
         self._filesystem.create_dir(self._root, recursive=True)
 
-    def exists(self) -> bool:
-        from pyarrow import fs
-
-        return bool(self._filesystem.get_file_info(self._root).type != fs.FileType.NotFound)
-
     def names(self) -> list[str]:
         """Of its whole files, sorted."""
         from pyarrow import fs

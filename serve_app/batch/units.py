@@ -9,7 +9,7 @@ from serve_app.batch.requests import Asked, read_row
 from serve_app.batch.rows import Ask, Group, Record, Row, Unit
 from serve_app.errors import RequestError
 from serve_app.settings import MIB, AppSettings
-from serve_app.types import ClipSource, DecodeOptions, without_source
+from serve_app.types import DecodeOptions, without_source
 
 WINDOW_ROWS = 4096  # rows about one clip are put together when they are no farther apart
 WINDOW_BYTES = 64 * MIB  # of clips that are in the manifest itself
@@ -78,9 +78,8 @@ def _groups(window: _Window) -> Iterator[Group]:
     for same_clip in window.groups.values():
         for start in range(0, len(same_clip), GROUP_ROWS):
             some = same_clip[start : start + GROUP_ROWS]
-            asks: tuple[Ask, ...] = tuple(_without_source(each.ask) for each in some)
-            source: ClipSource = some[0].source
-            yield Group(source, some[0].ask.request.decode_options, some[0].features, asks)
+            asks = tuple(_without_source(each.ask) for each in some)
+            yield Group(some[0].source, some[0].ask.request.decode_options, some[0].features, asks)
 
 
 def _without_source(ask: Ask) -> Ask:

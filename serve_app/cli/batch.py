@@ -11,6 +11,7 @@ from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.cli.exit_status import SOME_FAILED
 from serve_app.cli.requests import OPTIONS
 from serve_app.cli.values import name_or_seconds
+from serve_app.emotions import split_labels
 from serve_app.errors import InvalidRequestError
 from serve_app.types import Dtype, Task
 
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from serve_app.batch.job import run_job
     from serve_app.batch.options import Defaults, Job
 
-    labels = None if args.labels is None else tuple(args.labels.split(","))
+    labels = None if args.labels is None else split_labels(args.labels)
     given = {name: getattr(args, name) for name in OPTIONS if name not in NOT_OF_ROWS}
     options = {name: value for name, value in given.items() if value is not None}
     if "frame" in options:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from serve_app.cli.exit_status import LIMIT_MISSED, SOME_FAILED
 from serve_app.cli.target import add_target_arguments
 from serve_app.client import Target, open_client
+from serve_app.emotions import split_labels
 from serve_app.errors import ConfigurationError, InvalidRequestError
 from serve_app.types import Parity
 
@@ -127,7 +128,7 @@ def _labels(args: argparse.Namespace) -> int:
 
     protocol, files = PROTOCOLS[args.protocol], _files(args)
     if args.protocol == "custom":
-        named = None if args.label_set is None else args.label_set.split(",")
+        named = None if args.label_set is None else split_labels(args.label_set)
         protocol = own_labels(protocol, named, files.labels)
     parity = args.parity or protocol.parity
     cases = make_cases(protocol, files, parity, not args.no_probabilities)

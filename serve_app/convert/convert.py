@@ -29,9 +29,8 @@ from serve_app.tokenizer import Tokenizer
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 PUBLISHED_LORA_ALPHA = 16.0
 PUBLISHED_GEOMETRY = Geometry()
-UNFINISHED = (
-    "conversion-not-finished"  # in OUT.part: tells our leftovers from a folder of the user's
-)
+# In OUT.part: tells our leftovers from a folder of the user's.
+UNFINISHED = "conversion-not-finished"
 
 
 @dataclass(frozen=True, slots=True)

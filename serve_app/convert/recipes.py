@@ -19,9 +19,8 @@ from serve_app.errors import CheckpointError
 from serve_app.model.weights import is_adapted
 
 LORA_PREFIX = "llama_model.base_model.model."
-LORA_TARGETS = frozenset(
-    {"q_proj", "v_proj"}
-)  # the original's; others are used where they are found
+# The original's; others are used where they are found.
+LORA_TARGETS = frozenset({"q_proj", "v_proj"})
 LORA_KEY = re.compile(r"(.+\.(\w+))\.lora_([AB])(?:\.default)?\.weight$")
 
 PROJECTORS = {

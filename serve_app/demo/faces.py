@@ -49,9 +49,8 @@ _MIRRORED = [
     ACTION_UNITS.index("_".join(_SWAP_SIDES.get(word, word) for word in name.split("_")))
     for name in ACTION_UNITS
 ]
-TALKING_JAW = (
-    0.25  # how far the jaw opens while speaking; a startled face opens it four times as far
-)
+# How far the jaw opens while speaking; a startled face opens it four times as far.
+TALKING_JAW = 0.25
 JAW_OPEN = ACTION_UNITS.index("jaw_open")
 NUM_LANDMARKS = 15
 SIDES = (-1, 1)  # left and right in the picture

@@ -13,7 +13,7 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
 LOAD_FACTOR = 2.0  # of the mean number of requests per replica
-NUM_VIRTUAL_NODES = 400  # of each replica: with Serve's 100 one of four may get 30 % over its share
+NUM_VIRTUAL_NODES = 400  # of each replica: with Serve's 100 one of four may get 29 % over its share
 MIN_ONGOING = 8  # as many run beside each other at next to no cost: no reason to leave the clip
 AGAIN = "#"  # in a session id: between the clip's key and what tells a further attempt from others
 

@@ -15,7 +15,7 @@ from serve_app.doctor.finding import Finding, ok, problem
 from serve_app.doctor.machine import check_machine
 from serve_app.doctor.software import PACKAGE, SETUP, check_software
 from serve_app.errors import CheckpointError, ConfigurationError
-from serve_app.ray_start import prepare_environment, start_ray
+from serve_app.ray_start import prepare_ray_environment, start_ray
 from serve_app.versions import installed_version, installed_versions
 
 NAMESPACE = "emotion-llama-doctor"
@@ -41,7 +41,7 @@ def check_cluster(address: str, containers: Iterable[str], model: Path | None) -
     containers: media.containers.
     model: a directory that each node has at this path; None: none is looked at.
     """
-    prepare_environment()
+    prepare_ray_environment()
     import ray
 
     try:

@@ -6,11 +6,12 @@ always scored beside the answers, by the same judge in the same run.
 
 import asyncio
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -49,6 +50,17 @@ class Judge:
     concurrency: int = 8
 
 
+Row = dict[str, Any]  # score (None where there is none), reply, error
+
+
+class Job(NamedTuple):
+    """One question to the judge: of which descriptions, of which kind, about which clip."""
+
+    name: str
+    kind: str
+    number: int
+
+
 async def judge_all(
     judge: Judge,
     references: Sequence[str],
@@ -64,54 +76,20 @@ async def judge_all(
         InvalidRequestError: the judge refuses every question, as with a wrong key.
         NotReadyError: it cannot be reached.
     """
-    import httpx
-
-    headers = {"Authorization": f"Bearer {judge.key}"} if judge.key else {}
-    turns = asyncio.Semaphore(judge.concurrency)
-    jobs = [
-        (name, kind, number)
-        for name in descriptions
-        for kind in KINDS
-        for number in range(len(references))
+    numbers = range(len(references))
+    jobs = [Job(*each) for each in itertools.product(descriptions, KINDS, numbers)]
+    texts = [
+        question(job.kind, references[job.number], descriptions[job.name][job.number])
+        for job in jobs
     ]
-    async with httpx.AsyncClient(timeout=TIMEOUT_S, headers=headers) as http:
-
-        async def one(name: str, kind: str, number: int) -> dict[str, Any]:
-            text = question(kind, references[number], descriptions[name][number])
-            async with turns:
-                return await _reply(http, judge, text, replies)
-
-        with tqdm(total=len(jobs), unit="reply", mininterval=1.0, dynamic_ncols=True) as progress:
-
-            async def counted(job: tuple[str, str, int]) -> dict[str, Any]:
-                row = await one(*job)
-                progress.update()
-                return row
-
-            rows = dict(
-                zip(jobs, await asyncio.gather(*(counted(job) for job in jobs)), strict=True)
-            )
+    rows = dict(zip(jobs, await _ask_all(judge, texts, replies), strict=True))
     _check_any(list(rows.values()), judge)
-    scored = [
-        number
-        for number in range(len(references))
-        if all(
-            rows[name, kind, number]["score"] is not None for name in descriptions for kind in KINDS
-        )
-    ]
-    return {
-        name: {
-            kind: {
-                "mean": float(np.mean([rows[name, kind, n]["score"] for n in scored]))
-                if scored
-                else None,
-                "num_scored": len(scored),
-                "rows": [rows[name, kind, n] for n in range(len(references))],
-            }
-            for kind in KINDS
-        }
-        for name in descriptions
-    }
+    scored = _scored(rows)
+    summary: dict[str, Any] = {name: {} for name in descriptions}
+    for name, kind in itertools.product(descriptions, KINDS):
+        own = [rows[Job(name, kind, number)] for number in numbers]
+        summary[name][kind] = _summary(own, scored)
+    return summary
 
 
 def question(kind: str, reference: str, description: str) -> str:
@@ -127,7 +105,39 @@ def read_score(reply: str) -> float | None:
     return score if MIN_SCORE <= score <= MAX_SCORE else None
 
 
-def _check_any(rows: Sequence[dict[str, Any]], judge: Judge) -> None:
+async def _ask_all(judge: Judge, texts: Sequence[str], replies: KeyedLines) -> list[Row]:
+    """A row for each text. Shows progress on stderr."""
+    import httpx
+
+    headers = {"Authorization": f"Bearer {judge.key}"} if judge.key else {}
+    turns = asyncio.Semaphore(judge.concurrency)
+    progress = tqdm(total=len(texts), unit="reply", mininterval=1.0, dynamic_ncols=True)
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, headers=headers) as http:
+
+        async def one(text: str) -> Row:
+            async with turns:
+                row = await _reply(http, judge, text, replies)
+            progress.update()
+            return row
+
+        with progress:
+            return await asyncio.gather(*map(one, texts))
+
+
+def _scored(rows: Mapping[Job, Row]) -> list[int]:
+    """Numbers of the clips whose every row has a score."""
+    unscored = {job.number for job, row in rows.items() if row["score"] is None}
+    return sorted({job.number for job in rows} - unscored)
+
+
+def _summary(rows: Sequence[Row], scored: Sequence[int]) -> dict[str, Any]:
+    """Of one kind of question about one list of descriptions: a row for each clip."""
+    scores = [rows[number]["score"] for number in scored]
+    mean = float(np.mean(scores)) if scores else None
+    return {"mean": mean, "num_scored": len(scored), "rows": list(rows)}
+
+
+def _check_any(rows: Sequence[Row], judge: Judge) -> None:
     errors = [row["error"] for row in rows if row["error"]]
     if rows and len(errors) == len(rows):
         raise InvalidRequestError(
@@ -135,7 +145,7 @@ def _check_any(rows: Sequence[dict[str, Any]], judge: Judge) -> None:
         )
 
 
-async def _reply(http: Any, judge: Judge, text: str, replies: KeyedLines) -> dict[str, Any]:
+async def _reply(http: Any, judge: Judge, text: str, replies: KeyedLines) -> Row:
     key = hashlib.sha256(json.dumps([judge.model, text]).encode()).hexdigest()
     known = replies.get(key)
     if known is None:

@@ -15,18 +15,10 @@ from serve_app.evaluation.store import AnswerStore
 logger = logging.getLogger(__name__)
 
 SERVICE_UNAVAILABLE = 503
-RETRY_AFTER_S = (
-    0.5,
-    1,
-    2,
-    4,
-    8,
-    16,
-)  # a replica that is being replaced is back within half a minute
-ENDS_THE_RUN = (
-    NotReadyError,
-    EngineDeadError,
-)  # nobody is there: the other cases would wait as long
+# A replica that is being replaced is back within half a minute.
+RETRY_AFTER_S = (0.5, 1, 2, 4, 8, 16)
+# Nobody is there: the other cases would wait as long.
+ENDS_THE_RUN = (NotReadyError, EngineDeadError)
 EMOTIONS_FIELDS = ("parity", "layout", "tokenization", "features", "frame", "audio_mode")
 
 

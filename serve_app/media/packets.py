@@ -29,9 +29,8 @@ def read_packets(
     streams = [stream for stream in (tracks.video, tracks.audio) if stream is not None]
     try:
         for packet in container.demux(*streams):
-            if (
-                packet.size
-            ):  # an empty one means the end to a decoder; some AVI files have them midway
+            # An empty one means the end to a decoder; some AVI files have them midway.
+            if packet.size:
                 yield packet
     except av.FFmpegError as error:
         raise_if_memory(error)

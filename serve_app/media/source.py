@@ -1,4 +1,4 @@
-"""Fetches a clip's bytes: from the request, or from a file inside the allowed folders."""
+"""Reads a clip's bytes: from the request, or from a file inside the allowed folders."""
 
 import errno
 import os

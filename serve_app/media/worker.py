@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from serve_app.media.decode import decode_clip, with_features
-from serve_app.media.limits import allow_cpu, limit_process
 from serve_app.media.preprocessed import is_preprocessed, read_preprocessed
+from serve_app.media.process_limits import allow_cpu, limit_process
 from serve_app.media.source import read_source
 from serve_app.media.voice import voice_statistics, warm_up
 from serve_app.settings import MediaSettings

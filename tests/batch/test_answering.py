@@ -169,4 +169,4 @@ async def test_records_of_the_decode_stage_pass_through() -> None:
     refused = error_record(7, "r7", ClipNotFoundError("no file"), is_openai=False)
     answered = await start(FakeEngine()).answer(replace(unit(["a"]), done=(refused,)))
     assert [record.number for record in answered.records] == [7, 0]
-    assert any(name.startswith("engine") for name in answered.meters)
+    assert any(name.startswith("engine") for name in answered.busy)

@@ -99,6 +99,7 @@ def test_an_openai_line_is_asked_as_its_route_asks_it() -> None:
         ({"video": CLIP, "question": "x" * 20_001}, "20001 characters; the limit is 20000"),
         ({"video": CLIP, "task": "count"}, "line 2: task is 'count'; one of emotion, reason"),
         ({"video": CLIP, "task": "reason", "question": "x"}, "one of the two"),
+        ({"video": CLIP, "task": "emotion", "labels": 5}, "line 2: labels: "),
         ({"video": CLIP, "question": "x", "labels": "a,b"}, "labels are for task emotion"),
         ({"video": CLIP, "question": "x", "frame": "last"}, "line 2: frame"),
         ({"video": CLIP, "question": "x", "features": 1}, "features is no path"),

@@ -288,6 +288,15 @@ def test_the_exit_status_tells_rows_with_errors_from_none(
     assert main([*command, "--output", str(tmp_path / "other.jsonl")]) == 2
 
 
+def test_the_commands_labels_may_have_spaces_after_their_commas(
+    job: Job, stages: Stages, tmp_path: Path
+) -> None:
+    Path(job.input).write_text('{"video": "/1.mp4"}\n')
+    command = ["batch", "--input", job.input, "--task", "emotion", "--labels", "happy, sad"]
+    main([*command, "--output", job.output, "--report", str(tmp_path / "r.json")])
+    assert json.loads((tmp_path / "r.json").read_text())["job"]["labels"] == ["happy", "sad"]
+
+
 def test_without_pyarrow_the_command_says_what_to_install(
     job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,8 +25,8 @@ def test_rate_time_left_errors_and_shares(clock: Clock) -> None:
     assert progress.line() == "100/1000 rows  starting (5 s)"
     progress.update(100, {}, {"engine a": (1.0, 5.0), "cpu m": (50.0, 100.0)})
     clock.now += 10
-    meters = {"engine a": (10.0, 15.0), "cpu m": (65.0, 120.0)}
-    progress.update(400, {"clip_not_found": 2, "undecodable_clip": 3}, meters)
+    busy = {"engine a": (10.0, 15.0), "cpu m": (65.0, 120.0)}
+    progress.update(400, {"clip_not_found": 2, "undecodable_clip": 3}, busy)
     assert progress.line() == (
         "400/1000 rows  30.0 rows/s  ETA 0:00:20  "
         "errors 5 (undecodable_clip 3, clip_not_found 2)  cpu 75%  engine 90%"

@@ -142,7 +142,7 @@ def test_ray_finds_in_its_environment_what_our_own_command_sets(
     image = environment("base")
     ours: dict[str, str] = {}
     monkeypatch.setattr("os.environ", ours)
-    server._prepare_environment(LimitSettings())
+    server._prepare_serve_environment(LimitSettings())
     assert ours.items() <= image.items()
     assert image[proxy.MAX_BODY_BYTES] == str(LimitSettings().max_body_bytes)
     assert image["PYTHONUNBUFFERED"] == "1"

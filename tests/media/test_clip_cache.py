@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plain_clips import face_frames, voice
+from lib.plain_clips import face_frames, voice
 
 from serve_app.demo.movie import write_clip
 from serve_app.errors import ClipForbiddenError, ClipNotFoundError, UndecodableClipError

@@ -8,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from lib.plain_clips import face_frames
 from media.clips import (
     claiming,
     colour_clip,
@@ -21,7 +22,6 @@ from media.clips import (
     tone,
 )
 from PIL import Image
-from plain_clips import face_frames
 
 from serve_app.demo.movie import SAMPLES_PER_S, write_clip
 from serve_app.errors import (

@@ -10,9 +10,9 @@ from typing import Any
 
 import psutil
 import pytest
+from lib.plain_clips import face_frames, voice
 from media import hooks
 from media.clips import plain_frames
-from plain_clips import face_frames, voice
 
 from serve_app.demo.movie import write_clip
 from serve_app.errors import (

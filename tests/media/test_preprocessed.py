@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from lib.plain_clips import face_frames, voice
 from media.clips import colour_frames, encoded_tone
-from plain_clips import face_frames, voice
 
 from serve_app.demo.movie import write_clip
 from serve_app.errors import (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lib.plain_clips import face_frames, voice
 from media.clips import colour_frames, encoded_tone, tone
-from plain_clips import face_frames, voice
 
 from serve_app.demo.movie import write_clip
 from serve_app.errors import ClipOverLimitError, InvalidRequestError, ServeAppError

@@ -41,11 +41,8 @@ def test_it_counts_bos_and_the_answer_but_not_the_prompt(
     generated: list[int] = []
     processor.update_state(update(1, added=[(0, with_penalty(2), PROMPT, generated)]))
     assert processor.apply(torch.full((1, 6), 4.0)).tolist() == [[4, 2, 4, 4, 4, 4]]
-    generated += [
-        5,
-        5,
-        -1,
-    ]  # vLLM appends to the list it handed over, at times before it knows what
+    # vLLM appends to the list it handed over, at times before it knows what.
+    generated += [5, 5, -1]
     processor.update_state(None)
     assert processor.apply(torch.full((1, 6), 4.0)).tolist() == [[4, 2, 4, 4, 4, 2]]
     assert processor.apply(torch.full((1, 6), -4.0)).tolist() == [[-4, -8, -4, -4, -4, -8]]

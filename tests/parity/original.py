@@ -215,9 +215,8 @@ class Eva:
         """(3, image_size, image_size) -> (1 + num_patches, width), cls first."""
         kernel = self.tensors["patch_embed.proj.weight"]
         bias = self.tensors["patch_embed.proj.bias"]
-        patches = F.conv2d(
-            pixel_values, kernel, bias, stride=kernel.shape[-1]
-        )  # (width, grid, grid)
+        # (width, grid, grid)
+        patches = F.conv2d(pixel_values, kernel, bias, stride=kernel.shape[-1])
         hidden = torch.cat([self.tensors["cls_token"][0], patches.flatten(1).T])
         hidden = hidden + self._positions(grid=patches.shape[-1])
         for number in range(self.num_blocks):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trustme
 from aiohttp import web
-from ports import free_port
+from lib.ports import free_port
 
 ADDRESS = "127.0.0.1"  # of localhost; the server under test may fetch from here
 INTERNAL = "127.0.0.2"  # the same host by another address, which it may not

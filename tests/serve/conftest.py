@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from ports import free_port
+from lib.ports import free_port
 from serve.clip_host import ADDRESS, ClipHost
 from serve.trace_receiver import TraceReceiver, trace_receiver
 

@@ -11,9 +11,8 @@ import pytest
 GUIDE = Path(__file__).parents[3] / "shared" / "api-guide.md"
 HOST = re.compile(r"http://(127\.0\.0\.1|your-server-ip):78\d\d")
 PATH = "/home/czb/project/Emotion-LLaMA/examples/sample_00004671.mp4"
-NOTE = re.compile(
-    r"^# .*\n", re.MULTILINE
-)  # the Windows block begins with one, which no shell takes
+# The Windows block begins with one, which no shell takes.
+NOTE = re.compile(r"^# .*\n", re.MULTILINE)
 
 pytestmark = [
     pytest.mark.shared,

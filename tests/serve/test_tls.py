@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from ports import free_port
+from lib.ports import free_port
 
 from serve_app.settings import MIB, LimitSettings
 

@@ -65,10 +65,8 @@ def client(service: FakeService, keys_file: Path) -> Iterator[TestClient]:
         {"X-API-Key": KEY},
         {"Authorization": f"Bearer {KEY}"},
         {"Authorization": f"bearer  {KEY} "},
-        {
-            "Authorization": "Bearer none",
-            "X-API-Key": KEY,
-        },  # OpenAI's client always sends the first
+        # OpenAI's client always sends the first.
+        {"Authorization": "Bearer none", "X-API-Key": KEY},
     ],
 )
 def test_a_key_opens_by_either_header(client: TestClient, headers: dict[str, str]) -> None:

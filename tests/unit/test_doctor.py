@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import uvicorn
 import yaml
+from lib.ports import free_port
 from packaging.requirements import Requirement
-from ports import free_port
 from unit.test_api import FakeService
 
 from serve_app.api.app import create_api

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
-from ports import free_port
+from lib.ports import free_port
 
 from serve_app.forwarder import forwarding
 

@@ -5,13 +5,13 @@ import threading
 import time
 from pathlib import Path
 
-from serve_app.batch.rows import Meters
+from serve_app.batch.rows import BusyTimes
 
 GPU_PAUSE_S = 0.5
 IDLE_FIELDS = (3, 4)  # of /proc/stat's first line: idle, iowait
 
 
-def cpu_meter() -> dict[str, tuple[float, float]]:
+def cpu_busy() -> dict[str, tuple[float, float]]:
     """Of all cores of this machine together."""
     ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     idle = sum(ticks[field] for field in IDLE_FIELDS)
@@ -19,14 +19,14 @@ def cpu_meter() -> dict[str, tuple[float, float]]:
     return {f"cpu {os.uname().nodename}": ((sum(ticks) - idle) / per_s, sum(ticks) / per_s)}
 
 
-class EngineMeter:
+class EngineBusy:
     """How long at least one row was inside the engine; and the GPU's own figure where there is one."""
 
     def __init__(self) -> None:
         self._started = self._since = time.monotonic()
         self._num_inside = 0
         self._busy_s = 0.0
-        self._gpu = _start_gpu_meter()
+        self._gpu = _watch_gpu()
 
     def enter(self) -> None:
         self._advance()
@@ -36,11 +36,11 @@ class EngineMeter:
         self._advance()
         self._num_inside -= 1
 
-    def read(self) -> Meters:
+    def read(self) -> BusyTimes:
         self._advance()
         here = f"{os.uname().nodename} {os.getpid()}"
-        meters = {f"engine {here}": (self._busy_s, self._since - self._started)}
-        return meters | ({f"gpu {here}": self._gpu.read()} if self._gpu else {}) | cpu_meter()
+        busy = {f"engine {here}": (self._busy_s, self._since - self._started)}
+        return busy | ({f"gpu {here}": self._gpu.read()} if self._gpu else {}) | cpu_busy()
 
     def _advance(self) -> None:
         now = time.monotonic()
@@ -48,7 +48,7 @@ class EngineMeter:
         self._since = now
 
 
-class _GpuMeter:
+class _GpuBusy:
     """Adds up the share of time in which the GPU ran a kernel, by the driver's own gauge."""
 
     def __init__(self, nvml: object, handle: object) -> None:
@@ -70,7 +70,7 @@ class _GpuMeter:
             last = now
 
 
-def _start_gpu_meter() -> _GpuMeter | None:
+def _watch_gpu() -> _GpuBusy | None:
     """Of the first GPU that this process may use; None where there is none."""
     try:
         from vllm.third_party import pynvml
@@ -80,4 +80,4 @@ def _start_gpu_meter() -> _GpuMeter | None:
         handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible or 0))
     except Exception:
         return None  # no driver, or a GPU that is named another way: there is just no figure
-    return _GpuMeter(pynvml, handle)
+    return _GpuBusy(pynvml, handle)
