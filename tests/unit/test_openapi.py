@@ -123,9 +123,11 @@ def test_the_document_is_true_of_chats_that_are_ones(case: Case[Any]) -> None:
 
 
 def kinds(kind: type[ServeAppError] = ServeAppError) -> Iterator[type[ServeAppError]]:
+    """Of our own: Ray makes a subclass of every error that crosses it, in other tests too."""
     yield kind
     for below in kind.__subclasses__():
-        yield from kinds(below)
+        if below.__module__ == ServeAppError.__module__:
+            yield from kinds(below)
 
 
 BASES = {RequestError, ClipError}
