@@ -44,7 +44,7 @@ from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.check import open_checkpoint
 from serve_app.demo.clips import label_scenes
 from serve_app.demo.world import write_scenes
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.errors import RequestError
 from serve_app.media.pool import DecodePool
 from serve_app.serve_config import app_settings, load_serve_config

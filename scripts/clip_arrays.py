@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from vllm import LLM, SamplingParams
 
-from serve_app.engine_args import PENALTY_CLASS
+from serve_app.engine.args import PENALTY_CLASS
 from serve_app.model.arguments import REPETITION_PENALTY
 
 # The original's API: what its recorded first-step distributions were drawn from.

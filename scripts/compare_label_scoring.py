@@ -19,8 +19,8 @@ from vllm import SamplingParams
 from serve_app.bundled import SAMPLE
 from serve_app.check import open_checkpoint
 from serve_app.emotions import NINE, emotion_question
-from serve_app.engine import Engine
-from serve_app.label_tree import share_out
+from serve_app.engine.engine import Engine
+from serve_app.engine.label_tree import share_out
 from serve_app.media.decode import decode_clip
 from serve_app.prompt import encode_prompt
 from serve_app.settings import EngineSettings, MediaSettings

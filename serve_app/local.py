@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve_app.check import open_checkpoint
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.media.pool import DecodePool
 from serve_app.settings import EngineSettings, MediaSettings
 from serve_app.timings import answer_timings_ms, score_timings_ms

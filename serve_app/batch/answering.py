@@ -9,7 +9,7 @@ from typing import NoReturn, Protocol
 from serve_app.batch.busy import EngineBusy
 from serve_app.batch.records import answer_record, error_record, score_record
 from serve_app.batch.rows import Ask, BusyTimes, DecodedUnit, Record
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.errors import EngineDeadError, ServeAppError
 from serve_app.types import AnswerRequest, Clip
 

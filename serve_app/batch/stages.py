@@ -13,7 +13,7 @@ from serve_app.batch.decoding import Decoding
 from serve_app.batch.loop import BackgroundLoop
 from serve_app.batch.rows import DecodedUnit, Unit
 from serve_app.checkpoint import read_image_size
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.settings import AppSettings
 
 logger = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ from contextlib import aclosing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from serve_app.cached_engine import CachedEngine
 from serve_app.check import open_checkpoint
 from serve_app.deployments.engine_gauges import report_engine
 from serve_app.deployments.ray_meter import RayMeter
 from serve_app.deployments.traced_engine import TracedEngine
-from serve_app.engine import Engine
+from serve_app.engine.cached_engine import CachedEngine
+from serve_app.engine.engine import Engine
 from serve_app.errors import EngineDeadError
 from serve_app.settings import AnswerCacheSettings, EngineSettings, TraceSettings
 from serve_app.trace_start import open_traces

@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from serve_app.cached_engine import CachedEngine
-from serve_app.engine import Engine
+from serve_app.engine.cached_engine import CachedEngine
+from serve_app.engine.engine import Engine
 from serve_app.traces import Span, Traces
 from serve_app.types import (
     Answer,

@@ -12,7 +12,7 @@ import pytest
 from serve_app.batch.answering import MAX_DEATHS, AnsweredUnit, Answering
 from serve_app.batch.deaths import Deaths
 from serve_app.batch.rows import Ask, DecodedUnit
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.errors import EngineDeadError, EngineError, QuestionTooLongError
 from serve_app.types import NO_SOURCE, Answer, AnswerRequest, Clip, Usage
 

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from serve_app.check import open_checkpoint
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.media.decode import decode_clip
 from serve_app.settings import EngineSettings, MediaSettings
 from serve_app.types import Clip, DecodeOptions

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serve_app.cli import main
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.media.decode import decode_clip
 from serve_app.settings import MediaSettings
 from serve_app.types import NO_SOURCE, AnswerRequest, DecodeOptions, Sampling

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from serve_app.cached_engine import AnswerCache, CachedEngine
-from serve_app.engine import Engine
+from serve_app.engine.cached_engine import AnswerCache, CachedEngine
+from serve_app.engine.engine import Engine
 from serve_app.errors import QuestionTooLongError
 from serve_app.settings import MIB, AnswerCacheSettings
 from serve_app.types import (

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from engine.reference import Reference
 
-from serve_app.engine import Engine
-from serve_app.engine_load import RUNNING, gauge
+from serve_app.engine.engine import Engine
+from serve_app.engine.load import RUNNING, gauge
 from serve_app.errors import EngineError, QuestionTooLongError
 from serve_app.types import NO_SOURCE, AnswerRequest, Clip, Parity, PromptOptions, Sampling
 

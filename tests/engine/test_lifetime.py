@@ -11,7 +11,7 @@ HOLD_AN_ENGINE = """
 import asyncio, sys
 from pathlib import Path
 from serve_app.check import open_checkpoint
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.settings import EngineSettings
 
 async def main():

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import astuple
 
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.types import NO_SOURCE, AnswerRequest, Clip, EngineLoad, Sampling
 
 MAX_NUM_SEQS = 32  # of the folder's engine

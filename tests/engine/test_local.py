@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serve_app import local
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.settings import EngineSettings, MediaSettings
 from serve_app.types import ClipSource, ScoreRequest
 

@@ -7,7 +7,7 @@ import pytest
 from engine.reference import Reference
 
 from serve_app.emotions import NINE
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.errors import InvalidRequestError, QuestionTooLongError
 from serve_app.tokenizer import Tokenizer
 from serve_app.types import NO_SOURCE, AnswerRequest, Clip, Sampling, ScoreRequest

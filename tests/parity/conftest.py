@@ -11,7 +11,7 @@ from parity.original import Original
 from serve_app.check import open_checkpoint
 from serve_app.convert.convert import Options, convert
 from serve_app.convert.downloads import Paths
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.media.decode import decode_clip
 from serve_app.settings import EngineSettings, MediaSettings
 from serve_app.types import Clip, DecodeOptions

@@ -22,7 +22,7 @@ from parity.original import (
 )
 
 from serve_app.check import open_checkpoint
-from serve_app.engine import Engine
+from serve_app.engine.engine import Engine
 from serve_app.media.decode import content_sha256
 from serve_app.settings import EngineSettings
 from serve_app.types import (

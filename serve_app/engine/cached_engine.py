@@ -10,8 +10,8 @@ from typing import Any
 
 from cachetools import TTLCache
 
-from serve_app.engine import Engine
-from serve_app.engine_inputs import clip_uuid
+from serve_app.engine.engine import Engine
+from serve_app.engine.inputs import clip_uuid
 from serve_app.settings import AnswerCacheSettings
 from serve_app.types import Answer, AnswerDelta, AnswerRequest, Clip, LabelScores, ScoreRequest
 

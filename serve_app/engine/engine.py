@@ -10,19 +10,19 @@ from dataclasses import replace
 from typing import Any
 
 from serve_app.checkpoint import Checkpoint
-from serve_app.engine_args import engine_args, lora_request, prepare_vllm_environment, stat_loggers
-from serve_app.engine_errors import vllm_errors
-from serve_app.engine_inputs import clip_provenance, engine_prompt
-from serve_app.engine_load import KV_CACHE_USAGE, RUNNING, WAITING, gauge
-from serve_app.engine_outputs import StreamTrim, answer_text, engine_timings_ms, token_scores, usage
-from serve_app.engine_params import sampling_params, scoring_params
+from serve_app.engine.args import engine_args, lora_request, prepare_vllm_environment, stat_loggers
+from serve_app.engine.inputs import clip_provenance, engine_prompt
+from serve_app.engine.label_tree import Tokens, label_tree, share_out
+from serve_app.engine.load import KV_CACHE_USAGE, RUNNING, WAITING, gauge
+from serve_app.engine.outputs import StreamTrim, answer_text, engine_timings_ms, token_scores, usage
+from serve_app.engine.params import sampling_params, scoring_params
+from serve_app.engine.vllm_errors import vllm_errors
 from serve_app.errors import (
     EngineError,
     EngineGoneError,
     InvalidRequestError,
     QuestionTooLongError,
 )
-from serve_app.label_tree import Tokens, label_tree, share_out
 from serve_app.lifetime import own_engines
 from serve_app.prompt import Prompt, encode_prompt
 from serve_app.settings import EngineSettings

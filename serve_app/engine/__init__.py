@@ -1,0 +1,1 @@
+"""One vLLM engine: what goes in, what comes out, and answers given again."""
