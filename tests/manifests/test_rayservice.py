@@ -1,7 +1,10 @@
 """cluster/: the files agree with each other and with their serve.yaml; pods have no needless rights."""
 
 import math
+import os
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,8 @@ from typing import Any
 import pytest
 import write_rayservice
 import yaml
-from manifests.files import CLUSTER, CONFIGS, ROOT, load
+from manifests.files import CLUSTER, CONFIGS, ROOT, load, with_haproxy
+from ray.scripts.scripts import drain_node
 
 from serve_app import cli
 
@@ -160,7 +164,43 @@ def test_the_old_cluster_outlives_the_longest_request() -> None:
     longest = max(each["graceful_shutdown_timeout_s"] for each in APPLICATION["deployments"])
     assert longest > APPLICATION["args"]["limits"]["request_timeout_s"]
     assert SERVICE["spec"]["rayClusterDeletionDelaySeconds"] > longest
-    assert all(PODS[name]["terminationGracePeriodSeconds"] > longest for name in GROUPS)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_pod_that_ends_drains_its_node_first(group: str) -> None:
+    shell, option, script = container(group)["lifecycle"]["preStop"]["exec"]["command"]
+    assert (shell, option) == ("sh", "-c")
+    drain = next(line for line in script.replace("\\\n", "").splitlines() if "drain-node" in line)
+    words = shlex.split(drain.removesuffix("|| exit 0"))
+    assert words[0] == "timeout" and words[2:4] == ["ray", "drain-node"]
+    options = drain_node.make_context("ray drain-node", words[4:]).params
+    assert options["reason"] == "DRAIN_NODE_REASON_PREEMPTION", "another is refused while it works"
+    assert options["node_id"] == "$node"
+
+    deadline_s = options["deadline_remaining_seconds"]
+    longest_s = max(each["graceful_shutdown_timeout_s"] for each in APPLICATION["deployments"])
+    assert deadline_s > 2 * longest_s, "replicas start elsewhere before they stop here"
+    assert PODS[group]["terminationGracePeriodSeconds"] >= int(words[1]) + deadline_s
+
+
+def test_the_drain_is_of_the_pods_own_node_and_waits_until_it_has_ended(tmp_path: Path) -> None:
+    """The script itself, beside a `raylet` of ours and a `ray` that writes down what it is asked."""
+    raylet = tmp_path / "raylet"
+    raylet.symlink_to(sys.executable)
+    asked = tmp_path / "asked"
+    (tmp_path / "ray").write_text(f'#!/bin/sh\necho "$@" >{asked}\n')
+    (tmp_path / "ray").chmod(0o755)
+    script = container("gpu")["lifecycle"]["preStop"]["exec"]["command"][-1]
+    sleep = "import time; time.sleep(1.5)"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [str(raylet), "-c", sleep, "--node_id=ab12", "--node-ip-address=10.0.0.1"]
+    with subprocess.Popen(command) as process:
+        # Other nodes of this machine are none of the pod's.
+        script = script.replace("pidof raylet", f"kill -0 {process.pid} && echo {process.pid}")
+        hook = subprocess.Popen(["sh", "-c", script], env=environment)
+        process.wait()
+    assert hook.wait(10) == 0
+    assert "--node-id ab12 --reason" in asked.read_text()
 
 
 def test_the_port_is_one_and_the_same() -> None:
@@ -211,6 +251,15 @@ def test_requests_come_over_tls_and_through_the_gateway_that_divides_them() -> N
     assert "backendRefs" not in REDIRECT["spec"]["rules"][0]
     limit = APPLICATION["args"]["limits"]["request_timeout_s"]
     assert int(rule["timeouts"]["request"].removesuffix("s")) > limit
+
+
+def test_haproxy_is_on_every_pod_or_on_none() -> None:
+    (patch,) = load(CLUSTER / "haproxy.patch.yaml")
+    cluster = with_haproxy(patch)["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (only,) = group["template"]["spec"]["containers"]
+        assert only["env"] == [{"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"}]
+    assert "HA_PROXY" not in (CLUSTER / "rayservice.yaml").read_text()
 
 
 def test_ray_up_holds_one_engine_on_each_worker() -> None:
