@@ -12,6 +12,7 @@ REQUESTS = "ray_emotion_llama_requests_total"
 ASKED = f'{REQUESTS}{{route!~"/healthz|/readyz|/v1/status"}}'
 STAGE = "ray_emotion_llama_stage_seconds_bucket"
 TOKENS = "ray_emotion_llama_tokens_total"
+ATTEMPTS = "ray_emotion_llama_attempts_total"
 CLIPS = "ray_emotion_llama_clips_total"
 OURS = 'deployment=~"Ingress|Preprocessor|Generator"'
 
@@ -47,6 +48,12 @@ ROWS: dict[str, list[Panel]] = {
             {"{{status}} {{code}}": rate(f'{REQUESTS}{{code!~"none|not_ready"}}', "status, code")},
         ),
         Panel("Requests by key", "reqps", {"{{key}}": rate(ASKED, "key")}),
+        Panel(
+            "Attempts that came to nothing, in all",
+            "short",
+            {"{{outcome}}": f"sum by (outcome) ({ATTEMPTS})"},
+            "The ingress asked another replica instead. Falls when an ingress replica ends.",
+        ),
     ],
     "Latency": [
         Panel(

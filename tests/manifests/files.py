@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from manifests.haproxy import check_patch
 from manifests.kuberay import RayJob, RayService
 from manifests.kubernetes import PersistentVolumeClaim, Pod, Strict
 from manifests.network import Gateway, HTTPRoute, NetworkPolicy, PodMonitor
@@ -35,9 +36,17 @@ def load(path: Path) -> list[Any]:
     return list(yaml.safe_load_all(path.read_text()))
 
 
+def with_haproxy(patch: Any) -> dict[str, Any]:
+    """rayservice.yaml with the patch."""
+    patched = check_patch(patch, load(CLUSTER / "rayservice.yaml")[0])
+    RayService.model_validate(patched)
+    return patched
+
+
 def check(path: Path, document: Any) -> None:
     """One document of a file. Raises ValueError or ConfigurationError, with the path of what is wrong."""
     special: dict[str, Callable[[Any], Any]] = {
+        "haproxy.patch.yaml": with_haproxy,
         "ray-up.yaml": check_ray_up,
         "values.yaml": OperatorValues.model_validate,
     }

@@ -122,6 +122,7 @@ class RayJobSpec(Strict):
     backoffLimit: Count
     shutdownAfterJobFinishes: bool
     ttlSecondsAfterFinished: Count
+    submitterPodTemplate: PodTemplate
     rayClusterSpec: RayClusterSpec
 
 

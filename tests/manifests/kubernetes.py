@@ -20,6 +20,10 @@ LabelKey = Literal[
     "gateway.networking.k8s.io/gateway-name",
     "ray.io/node-type",
 ]
+AnnotationKey = Literal[
+    "cluster-autoscaler.kubernetes.io/safe-to-evict",
+    "karpenter.sh/do-not-disrupt",
+]
 Labels = dict[LabelKey, str]
 Resources = dict[Literal["cpu", "memory", "nvidia.com/gpu"], Quantity]
 
@@ -37,6 +41,7 @@ class Metadata(Strict):
 
 class PodMetadata(Strict):
     labels: Labels
+    annotations: dict[AnnotationKey, str] = {}
 
 
 class EnvironmentVariable(Strict):
@@ -101,6 +106,14 @@ class Probe(Strict):
         return self
 
 
+class Handler(Strict):
+    exec: Exec
+
+
+class Lifecycle(Strict):
+    preStop: Handler
+
+
 class VolumeMount(Strict):
     name: Name
     mountPath: AbsolutePath
@@ -116,6 +129,7 @@ class Container(Strict):
     resources: ResourceRequirements
     readinessProbe: Probe | None = None
     livenessProbe: Probe | None = None
+    lifecycle: Lifecycle | None = None
     securityContext: ContainerSecurity | None = None
     volumeMounts: list[VolumeMount]
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from manifests.kubernetes import HostName, Labels, Metadata, Name, Port, Strict
-from pydantic import Field
+from pydantic import Field, model_validator
 
 
 class Selector(Strict):
@@ -146,9 +146,20 @@ class HTTPRoute(Strict):
 
 
 class Relabeling(Strict):
+    """Sets a label: to what the pod's label says, or to a text."""
+
     action: Literal["replace"]
-    sourceLabels: list[Annotated[str, Field(pattern=r"^__meta_kubernetes_pod_label_\w+$")]]
+    sourceLabels: list[Annotated[str, Field(pattern=r"^__meta_kubernetes_pod_label_\w+$")]] = Field(
+        default=[]
+    )
+    replacement: str | None = None
     targetLabel: Annotated[str, Field(pattern=r"^[a-z_]+$")]
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> "Relabeling":
+        if bool(self.sourceLabels) == bool(self.replacement):
+            raise ValueError("expected either sourceLabels or replacement")
+        return self
 
 
 class MetricsEndpoint(Strict):

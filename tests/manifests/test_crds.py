@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from manifests.files import CLUSTER, load
+from manifests.files import CLUSTER, load, with_haproxy
 from manifests.typos import Keys, keys_of, misspelt
 
 CRDS = Path(__file__).parents[3] / "shared" / "crds"
@@ -53,6 +53,11 @@ def names(schema: dict[str, Any], way: Keys) -> bool:
 def test_a_manifest_is_what_kuberay_defines(path: Path) -> None:
     for document in load(path):
         definition(document["kind"]).validate(document)
+
+
+def test_with_haproxy_it_is_too() -> None:
+    (patch,) = load(CLUSTER / "haproxy.patch.yaml")
+    definition("RayService").validate(with_haproxy(patch))
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)

@@ -1,9 +1,12 @@
 """cluster/ and configs/: every file has the form that its reader expects, down to each key."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
-from manifests.files import CLUSTER, CONFIGS, FILES, check, load
+import yaml
+from manifests.files import CLUSTER, CONFIGS, FILES, ROOT, check, load
 from manifests.typos import keys_of, misspelt
 
 from serve_app.errors import ConfigurationError
@@ -26,8 +29,22 @@ def test_a_letter_too_many_in_any_key_is_refused(path: Path) -> None:
                 pytest.fail(f"{path.name} was accepted with {'.'.join(map(str, way))}x")
 
 
-def test_the_files_are_those_that_the_docs_name() -> None:
-    named = {path.name for path in FILES}
-    assert {"rayservice.yaml", "podmonitor.yaml", "networkpolicy.yaml", "gateway.yaml"} <= named
-    assert {"storage.yaml", "ray-up.yaml", "values.yaml"} <= named
+def test_the_readme_names_each_file() -> None:
+    readme = (CLUSTER / "README.md").read_text()
+    for path in CLUSTER.glob("*.yaml"):
+        assert f"| [{path.name}]({path.name}) |" in readme
+        if "apiVersion" in load(path)[0]:
+            assert f"-f cluster/{path.name}" in readme, "it is applied nowhere"
     assert {path.parent for path in FILES} == {CLUSTER, CONFIGS}
+
+
+def test_the_readme_makes_a_prometheus_rule_of_the_alerts() -> None:
+    readme = (CLUSTER / "README.md").read_text()
+    (command,) = re.findall(r"^\{ printf .*?\} \| kubectl apply -f -$", readme, re.M | re.S)
+    command = command.removesuffix("| kubectl apply -f -")
+    run = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, check=True)
+    rule = yaml.safe_load(run.stdout)
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    (monitor,) = load(CLUSTER / "podmonitor.yaml")
+    assert rule["metadata"] == monitor["metadata"], "Prometheus selects both by one label"
+    assert rule["spec"] == yaml.safe_load((CLUSTER / "prometheus" / "alerts.yaml").read_text())

@@ -1,6 +1,10 @@
 """cluster/: the files agree with each other and with their serve.yaml; pods have no needless rights."""
 
 import math
+import os
+import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -8,15 +12,27 @@ from typing import Any
 import pytest
 import write_rayservice
 import yaml
-from manifests.files import CLUSTER, CONFIGS, ROOT, load
+from manifests.files import CLUSTER, CONFIGS, ROOT, load, with_haproxy
+from ray.scripts.scripts import drain_node
+
+from serve_app import cli
 
 SERVICE = load(CLUSTER / "rayservice.yaml")[0]
 RAY = SERVICE["spec"]["rayClusterConfig"]
 GROUPS = {group["groupName"]: group for group in RAY["workerGroupSpecs"]}
+JOB = load(CLUSTER / "rayjob.yaml")[0]["spec"]
+JOB_RAY = JOB["rayClusterSpec"]
+STORAGE = load(CLUSTER / "storage.yaml")
+TEMPLATES = {
+    "head": RAY["headGroupSpec"]["template"],
+    **{name: group["template"] for name, group in GROUPS.items()},
+    "batch head": JOB_RAY["headGroupSpec"]["template"],
+    "batch gpu": JOB_RAY["workerGroupSpecs"][0]["template"],
+    "batch submitter": JOB["submitterPodTemplate"],
+}
 PODS = {
-    "head": RAY["headGroupSpec"]["template"]["spec"],
-    **{name: group["template"]["spec"] for name, group in GROUPS.items()},
-    "storage": load(CLUSTER / "storage.yaml")[1]["spec"],
+    **{name: template["spec"] for name, template in TEMPLATES.items()},
+    "storage": next(each["spec"] for each in STORAGE if each["kind"] == "Pod"),
 }
 RAY_PODS = ["head", *GROUPS]
 CONFIG = yaml.safe_load(SERVICE["spec"]["serveConfigV2"])
@@ -46,14 +62,40 @@ def test_it_holds_the_config_for_many_gpus() -> None:
     assert yaml.safe_load(config) == CONFIG
 
 
-def test_the_versions_are_those_of_the_package() -> None:
+def test_versions_and_images_are_those_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert f"ray[serve]=={RAY['rayVersion']}" in project["dependencies"]
-    images = {container(pod)["image"] for pod in PODS}
-    images.add(load(CLUSTER / "ray-up.yaml")[0]["docker"]["image"])
-    assert {image.rsplit("-", 1)[1] for image in images} == {project["version"]}
-    assert container("gpu")["image"].split(":")[1].startswith("gpu-")
-    assert all(container(pod)["image"].split(":")[1].startswith("cpu-") for pod in ("head", "cpu"))
+    for version in (RAY["rayVersion"], JOB_RAY["rayVersion"]):
+        assert f"ray[serve]=={version}" in project["dependencies"]
+    targets = {pod: "gpu" if pod.endswith("gpu") else "cpu" for pod in PODS}
+    for pod, target in targets.items():
+        assert container(pod)["image"] == image(target, project["version"])
+    up = load(CLUSTER / "ray-up.yaml")[0]["docker"]["image"]
+    assert up == image("gpu", project["version"])
+
+
+def image(target: str, version: str) -> str:
+    """As README's `sed` and `docker build` name it."""
+    return f"registry.example.org/emotion-llama:{target}-{version}"
+
+
+@pytest.mark.parametrize("pod", PODS)
+def test_whoever_asks_for_a_gpu_may_go_where_one_is(pod: str) -> None:
+    asks = "nvidia.com/gpu" in container(pod)["resources"]["limits"]
+    tolerated = [each["key"] for each in PODS[pod].get("tolerations", [])]
+    assert tolerated == (["nvidia.com/gpu"] if asks else [])
+
+
+@pytest.mark.parametrize("pod", PODS)
+def test_what_a_pod_mounts_is_made_by_the_files_or_the_readme(pod: str) -> None:
+    claims = {each["metadata"]["name"] for each in STORAGE if "accessModes" in each["spec"]}
+    readme = (CLUSTER / "README.md").read_text()
+    for volume in PODS[pod]["volumes"]:
+        if "persistentVolumeClaim" in volume:
+            assert volume["persistentVolumeClaim"]["claimName"] in claims
+        if "secret" in volume:
+            assert f"kubectl create secret generic {volume['secret']['secretName']}" in readme
+    writable = {each["mountPath"] for each in container(pod)["volumeMounts"]}
+    assert "/tmp" in writable, "the root is read-only"
 
 
 @pytest.mark.parametrize("pod", PODS)
@@ -82,8 +124,21 @@ def test_model_and_keys_are_where_the_config_looks(pod: str) -> None:
     assert {"/tmp", "/home/ray"} <= mounts.keys(), "Ray and the engines write there"
 
 
+def test_the_batch_is_a_command_about_what_its_pods_mount() -> None:
+    command, *arguments = shlex.split(JOB["entrypoint"])
+    assert command == "emotion-llama"
+    parsed = cli._parser().parse_args(arguments)
+    assert parsed.resume, "a job that is tried again goes on"
+    for pod in ("batch head", "batch gpu"):
+        mounts = {mount["mountPath"]: mount for mount in container(pod)["volumeMounts"]}
+        assert {"/tmp", "/home/ray"} <= mounts.keys()
+        for path in (parsed.input, parsed.output, parsed.report):
+            assert not mounts[str(Path(path).parent)].get("readOnly", False)
+        assert mounts[str(Path(parsed.model).parent)]["readOnly"] is True
+
+
 def test_the_token_and_the_keys_are_both_asked_for() -> None:
-    assert RAY["authOptions"] == {"mode": "token"}
+    assert RAY["authOptions"] == JOB_RAY["authOptions"] == {"mode": "token"}
     assert "open" not in APPLICATION["args"]["access"]
 
 
@@ -109,7 +164,43 @@ def test_the_old_cluster_outlives_the_longest_request() -> None:
     longest = max(each["graceful_shutdown_timeout_s"] for each in APPLICATION["deployments"])
     assert longest > APPLICATION["args"]["limits"]["request_timeout_s"]
     assert SERVICE["spec"]["rayClusterDeletionDelaySeconds"] > longest
-    assert all(PODS[name]["terminationGracePeriodSeconds"] > longest for name in GROUPS)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_pod_that_ends_drains_its_node_first(group: str) -> None:
+    shell, option, script = container(group)["lifecycle"]["preStop"]["exec"]["command"]
+    assert (shell, option) == ("sh", "-c")
+    drain = next(line for line in script.replace("\\\n", "").splitlines() if "drain-node" in line)
+    words = shlex.split(drain.removesuffix("|| exit 0"))
+    assert words[0] == "timeout" and words[2:4] == ["ray", "drain-node"]
+    options = drain_node.make_context("ray drain-node", words[4:]).params
+    assert options["reason"] == "DRAIN_NODE_REASON_PREEMPTION", "another is refused while it works"
+    assert options["node_id"] == "$node"
+
+    deadline_s = options["deadline_remaining_seconds"]
+    longest_s = max(each["graceful_shutdown_timeout_s"] for each in APPLICATION["deployments"])
+    assert deadline_s > 2 * longest_s, "replicas start elsewhere before they stop here"
+    assert PODS[group]["terminationGracePeriodSeconds"] >= int(words[1]) + deadline_s
+
+
+def test_the_drain_is_of_the_pods_own_node_and_waits_until_it_has_ended(tmp_path: Path) -> None:
+    """The script itself, beside a `raylet` of ours and a `ray` that writes down what it is asked."""
+    raylet = tmp_path / "raylet"
+    raylet.symlink_to(sys.executable)
+    asked = tmp_path / "asked"
+    (tmp_path / "ray").write_text(f'#!/bin/sh\necho "$@" >{asked}\n')
+    (tmp_path / "ray").chmod(0o755)
+    script = container("gpu")["lifecycle"]["preStop"]["exec"]["command"][-1]
+    sleep = "import time; time.sleep(1.5)"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [str(raylet), "-c", sleep, "--node_id=ab12", "--node-ip-address=10.0.0.1"]
+    with subprocess.Popen(command) as process:
+        # Other nodes of this machine are none of the pod's.
+        script = script.replace("pidof raylet", f"kill -0 {process.pid} && echo {process.pid}")
+        hook = subprocess.Popen(["sh", "-c", script], env=environment)
+        process.wait()
+    assert hook.wait(10) == 0
+    assert "--node-id ab12 --reason" in asked.read_text()
 
 
 def test_the_port_is_one_and_the_same() -> None:
@@ -129,17 +220,17 @@ def test_the_head_is_ready_before_there_is_an_application() -> None:
 
 
 def test_the_monitor_and_the_policies_find_the_pods() -> None:
-    labels = {
-        name: spec["template"]["metadata"]["labels"]
-        for name, spec in {"head": RAY["headGroupSpec"], **GROUPS}.items()
-    }
+    labels = [template["metadata"]["labels"] for template in TEMPLATES.values()]
     (monitor,) = load(CLUSTER / "podmonitor.yaml")
     policy, head_policy, gateway_policy = load(CLUSTER / "networkpolicy.yaml")
-    for each in labels.values():
+    for each in labels:
         assert monitor["spec"]["selector"]["matchLabels"] == each
         assert policy["spec"]["podSelector"]["matchLabels"] == each
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-    for pod in RAY_PODS:
+    (job,) = (each for each in endpoint["relabelings"] if each["targetLabel"] == "job")
+    alerts = (CLUSTER / "prometheus" / "alerts.yaml").read_text()
+    assert f'up{{job="{job["replacement"]}"}}' in alerts
+    for pod in (*RAY_PODS, "batch head", "batch gpu"):
         ports = {port["name"]: port["containerPort"] for port in container(pod)["ports"]}
         assert ports[endpoint["port"]] == policy["spec"]["ingress"][2]["ports"][0]["port"]
     assert head_policy["spec"]["podSelector"]["matchLabels"]["ray.io/node-type"] == "head"
@@ -160,6 +251,15 @@ def test_requests_come_over_tls_and_through_the_gateway_that_divides_them() -> N
     assert "backendRefs" not in REDIRECT["spec"]["rules"][0]
     limit = APPLICATION["args"]["limits"]["request_timeout_s"]
     assert int(rule["timeouts"]["request"].removesuffix("s")) > limit
+
+
+def test_haproxy_is_on_every_pod_or_on_none() -> None:
+    (patch,) = load(CLUSTER / "haproxy.patch.yaml")
+    cluster = with_haproxy(patch)["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (only,) = group["template"]["spec"]["containers"]
+        assert only["env"] == [{"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"}]
+    assert "HA_PROXY" not in (CLUSTER / "rayservice.yaml").read_text()
 
 
 def test_ray_up_holds_one_engine_on_each_worker() -> None:
