@@ -99,6 +99,17 @@ def test_the_user_is_the_one_of_the_pods() -> None:
     assert any(f"--uid {number} " in step for step in STAGES["base"].all("RUN"))
 
 
+def test_home_is_where_the_pods_mount_it_and_ray_up_puts_the_token() -> None:
+    assert environment("base")["HOME"] == "/home/ray"
+    assert any("--create-home ray" in step for step in STAGES["base"].all("RUN"))
+
+
+def test_the_image_has_what_ray_up_copies_with() -> None:
+    """rsync into a container, by `docker exec`; from the head's also over ssh."""
+    (install,) = (step for step in STAGES["gpu"].all("RUN") if "apt-get install" in step)
+    assert {"rsync", "openssh-client"} <= set(install.split())
+
+
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_every_download_is_pinned(extra: str) -> None:
     for step in STAGES[extra].all("RUN"):
