@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from manifests.haproxy import check_patch
 from manifests.kuberay import RayJob, RayService
-from manifests.kubernetes import PersistentVolumeClaim, Pod, Strict
+from manifests.kubernetes import PersistentVolumeClaim, Pod, PodDisruptionBudget, Strict
 from manifests.network import Gateway, HTTPRoute, NetworkPolicy, PodMonitor
 from manifests.ray_up import OperatorValues, check_ray_up
 from manifests.serve_configs import check_serve_config
@@ -24,6 +24,7 @@ KINDS: dict[str, type[Strict]] = {
         NetworkPolicy,
         PersistentVolumeClaim,
         Pod,
+        PodDisruptionBudget,
         PodMonitor,
         RayJob,
         RayService,

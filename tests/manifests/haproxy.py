@@ -9,8 +9,8 @@ from pydantic import Field, TypeAdapter
 
 class Addition(Strict):
     op: Literal["add"]
-    path: Annotated[str, Field(pattern=r"^(/\w+)+$")]
-    value: list[EnvironmentVariable]
+    path: Annotated[str, Field(pattern=r"^(/\w+)+(/-)?$")]
+    value: list[EnvironmentVariable] | EnvironmentVariable
 
 
 def check_patch(patch: Any, target: dict[str, Any]) -> dict[str, Any]:
@@ -27,7 +27,11 @@ def check_patch(patch: Any, target: dict[str, Any]) -> dict[str, Any]:
                 node = node[int(step) if isinstance(node, list) else step]
         except (KeyError, IndexError) as error:
             raise ValueError(f"{each.path} leads nowhere: {error}") from error
-        if last in node:
+        value = each.model_dump()["value"]
+        if last == "-":
+            node.append(value)
+        elif last in node:
             raise ValueError(f"{each.path} would be replaced")
-        node[last] = [variable.model_dump() for variable in each.value]
+        else:
+            node[last] = value
     return patched

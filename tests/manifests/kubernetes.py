@@ -18,6 +18,7 @@ LabelKey = Literal[
     "release",
     "kubernetes.io/metadata.name",
     "gateway.networking.k8s.io/gateway-name",
+    "ray.io/group",
     "ray.io/node-type",
 ]
 AnnotationKey = Literal[
@@ -25,13 +26,17 @@ AnnotationKey = Literal[
     "karpenter.sh/do-not-disrupt",
 ]
 Labels = dict[LabelKey, str]
-Resources = dict[Literal["cpu", "memory", "nvidia.com/gpu"], Quantity]
+Resources = dict[Literal["cpu", "memory", "ephemeral-storage", "nvidia.com/gpu"], Quantity]
 
 
 class Strict(BaseModel):
     """Base: no key but those of the model, no value of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Selector(Strict):
+    matchLabels: Labels
 
 
 class Metadata(Strict):
@@ -87,31 +92,12 @@ class HttpGet(Strict):
     port: Port
 
 
-class Exec(Strict):
-    command: list[str]
-
-
 class Probe(Strict):
-    httpGet: HttpGet | None = None
-    exec: Exec | None = None
+    httpGet: HttpGet
     initialDelaySeconds: Positive
     periodSeconds: Positive
     timeoutSeconds: Positive
     failureThreshold: Positive
-
-    @model_validator(mode="after")
-    def _asks_one_thing(self) -> "Probe":
-        if (self.httpGet is None) == (self.exec is None):
-            raise ValueError("expected either httpGet or exec")
-        return self
-
-
-class Handler(Strict):
-    exec: Exec
-
-
-class Lifecycle(Strict):
-    preStop: Handler
 
 
 class VolumeMount(Strict):
@@ -129,7 +115,6 @@ class Container(Strict):
     resources: ResourceRequirements
     readinessProbe: Probe | None = None
     livenessProbe: Probe | None = None
-    lifecycle: Lifecycle | None = None
     securityContext: ContainerSecurity | None = None
     volumeMounts: list[VolumeMount]
 
@@ -167,12 +152,20 @@ class Toleration(Strict):
     effect: Literal["NoSchedule"]
 
 
+class TopologySpreadConstraint(Strict):
+    maxSkew: Positive
+    topologyKey: Literal["kubernetes.io/hostname"]
+    whenUnsatisfiable: Literal["ScheduleAnyway", "DoNotSchedule"]
+    labelSelector: Selector
+
+
 class PodSpec(Strict):
     restartPolicy: Literal["Always", "OnFailure", "Never"] = "Always"
     automountServiceAccountToken: bool = True
     terminationGracePeriodSeconds: Positive = 30
     securityContext: PodSecurity | None = None
     tolerations: list[Toleration] = []
+    topologySpreadConstraints: list[TopologySpreadConstraint] = []
     containers: Annotated[list[Container], Field(min_length=1)]
     volumes: list[Volume]
 
@@ -195,6 +188,20 @@ class Pod(Strict):
     kind: Literal["Pod"]
     metadata: Metadata
     spec: PodSpec
+
+
+class DisruptionBudgetSpec(Strict):
+    # Kubernetes counts `maxUnavailable` and percentages by a scale subresource, which a RayCluster has not.
+    minAvailable: Positive
+    unhealthyPodEvictionPolicy: Literal["AlwaysAllow", "IfHealthyBudget"]
+    selector: Selector
+
+
+class PodDisruptionBudget(Strict):
+    apiVersion: Literal["policy/v1"]
+    kind: Literal["PodDisruptionBudget"]
+    metadata: Metadata
+    spec: DisruptionBudgetSpec
 
 
 class ClaimResources(Strict):

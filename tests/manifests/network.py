@@ -2,12 +2,8 @@
 
 from typing import Annotated, Literal
 
-from manifests.kubernetes import HostName, Labels, Metadata, Name, Port, Strict
+from manifests.kubernetes import HostName, Metadata, Name, Port, Selector, Strict
 from pydantic import Field, model_validator
-
-
-class Selector(Strict):
-    matchLabels: Labels
 
 
 class IpBlock(Strict):

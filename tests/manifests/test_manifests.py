@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from manifests.files import CLUSTER, CONFIGS, FILES, ROOT, check, load
+from manifests.serve_configs import check_serve_config
 from manifests.typos import keys_of, misspelt
 
 from serve_app.errors import ConfigurationError
@@ -48,3 +49,15 @@ def test_the_readme_makes_a_prometheus_rule_of_the_alerts() -> None:
     (monitor,) = load(CLUSTER / "podmonitor.yaml")
     assert rule["metadata"] == monitor["metadata"], "Prometheus selects both by one label"
     assert rule["spec"] == yaml.safe_load((CLUSTER / "prometheus" / "alerts.yaml").read_text())
+
+
+def test_with_ray_up_a_rollout_needs_no_machine_besides() -> None:
+    """The readme's `sed`, at the file's place in the checkout."""
+    readme = (CLUSTER / "README.md").read_text()
+    (command,) = re.findall(r"'(sed .*) >/tmp/serve\.yaml'", readme)
+    command = command.replace("/app/", f"{ROOT}/")
+    run = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+    config = yaml.safe_load(run.stdout)
+    check_serve_config(config)
+    (application,) = config["applications"]
+    assert {each["max_surge_percent"] for each in application["deployments"]} == {0}

@@ -1,10 +1,7 @@
 """cluster/: the files agree with each other and with their serve.yaml; pods have no needless rights."""
 
 import math
-import os
 import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ import pytest
 import write_rayservice
 import yaml
 from manifests.files import CLUSTER, CONFIGS, ROOT, load, with_haproxy
-from ray.scripts.scripts import drain_node
+from ray._private import ray_constants
 
 from serve_app import cli
 
@@ -35,6 +32,7 @@ PODS = {
     "storage": next(each["spec"] for each in STORAGE if each["kind"] == "Pod"),
 }
 RAY_PODS = ["head", *GROUPS]
+DRAIN_TIMEOUT = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 CONFIG = yaml.safe_load(SERVICE["spec"]["serveConfigV2"])
 APPLICATION = CONFIG["applications"][0]
 GATEWAY, REDIRECT, ROUTE = load(CLUSTER / "gateway.yaml")
@@ -96,6 +94,8 @@ def test_what_a_pod_mounts_is_made_by_the_files_or_the_readme(pod: str) -> None:
             assert f"kubectl create secret generic {volume['secret']['secretName']}" in readme
     writable = {each["mountPath"] for each in container(pod)["volumeMounts"]}
     assert "/tmp" in writable, "the root is read-only"
+    if pod in (*RAY_PODS, "batch head", "batch gpu"):
+        assert "ephemeral-storage" in container(pod)["resources"]["requests"]
 
 
 @pytest.mark.parametrize("pod", PODS)
@@ -128,7 +128,8 @@ def test_the_batch_is_a_command_about_what_its_pods_mount() -> None:
     command, *arguments = shlex.split(JOB["entrypoint"])
     assert command == "emotion-llama"
     parsed = cli._parser().parse_args(arguments)
-    assert parsed.resume, "a job that is tried again goes on"
+    assert parsed.resume, "a job that is applied again goes on"
+    assert JOB["backoffLimit"] == 0, "rows with errors would start another cluster"
     for pod in ("batch head", "batch gpu"):
         mounts = {mount["mountPath"]: mount for mount in container(pod)["volumeMounts"]}
         assert {"/tmp", "/home/ray"} <= mounts.keys()
@@ -154,10 +155,36 @@ def test_the_groups_hold_what_the_config_may_ask_for() -> None:
     wanted = resources_at_most(stages["Generator"], "num_gpus")
     assert wanted <= GROUPS["gpu"]["maxReplicas"] * num_gpus
     assert stages["Generator"]["ray_actor_options"]["num_cpus"] <= int(limits["gpu"]["cpu"])
-    wanted = sum(
-        resources_at_most(stages[name], "num_cpus") for name in ("Ingress", "Preprocessor")
-    )
-    assert wanted <= GROUPS["cpu"]["maxReplicas"] * int(limits["cpu"]["cpu"])
+    # At worst the Preprocessors fill pods before an Ingress comes, and no two of that share a pod.
+    num_cpus = int(limits["cpu"]["cpu"])
+    for_ingress = resources_at_most(stages["Ingress"], "num_cpus")
+    for_preprocessors = math.ceil(resources_at_most(stages["Preprocessor"], "num_cpus") / num_cpus)
+    assert for_ingress + for_preprocessors <= GROUPS["cpu"]["maxReplicas"]
+
+
+def test_nothing_but_an_engine_finds_a_place_beside_a_gpu() -> None:
+    """An Ingress there would hold the GPU's machine when its engine has gone."""
+    (generator,) = (each for each in APPLICATION["deployments"] if each["name"] == "Generator")
+    offered = GROUPS["gpu"]["rayStartParams"]["num-cpus"]
+    assert int(offered) == generator["ray_actor_options"]["num_cpus"]
+
+
+def test_one_machine_never_holds_all_that_answer() -> None:
+    (ingress,) = (each for each in APPLICATION["deployments"] if each["name"] == "Ingress")
+    assert ingress["max_replicas_per_node"] == 1 < ingress["autoscaling_config"]["min_replicas"]
+    (budget,) = load(CLUSTER / "disruptionbudget.yaml")
+    selected = budget["spec"]["selector"]["matchLabels"]
+    assert selected == TEMPLATES["cpu"]["metadata"]["labels"] | {"ray.io/group": "cpu"}
+    assert budget["spec"]["minAvailable"] < ingress["autoscaling_config"]["min_replicas"]
+    (spread,) = PODS["cpu"]["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"] == selected
+
+
+@pytest.mark.parametrize("pod", ["head", "batch head"])
+def test_nobody_moves_a_head_to_save_a_machine(pod: str) -> None:
+    annotations = TEMPLATES[pod]["metadata"]["annotations"]
+    assert annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+    assert annotations["karpenter.sh/do-not-disrupt"] == "true"
 
 
 def test_the_old_cluster_outlives_the_longest_request() -> None:
@@ -167,40 +194,17 @@ def test_the_old_cluster_outlives_the_longest_request() -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_pod_that_ends_drains_its_node_first(group: str) -> None:
-    shell, option, script = container(group)["lifecycle"]["preStop"]["exec"]["command"]
-    assert (shell, option) == ("sh", "-c")
-    drain = next(line for line in script.replace("\\\n", "").splitlines() if "drain-node" in line)
-    words = shlex.split(drain.removesuffix("|| exit 0"))
-    assert words[0] == "timeout" and words[2:4] == ["ray", "drain-node"]
-    options = drain_node.make_context("ray drain-node", words[4:]).params
-    assert options["reason"] == "DRAIN_NODE_REASON_PREEMPTION", "another is refused while it works"
-    assert options["node_id"] == "$node"
-
-    deadline_s = options["deadline_remaining_seconds"]
+def test_a_pod_that_ends_has_time_to_drain(group: str) -> None:
+    """SIGTERM reaches `ray start --block`, which drains its node; after that time it kills what is left."""
+    assert hasattr(ray_constants, DRAIN_TIMEOUT), "Ray reads it no more"
+    (variable,) = container(group)["env"]
+    assert variable["name"] == DRAIN_TIMEOUT
+    drain_s = float(variable["value"])
     longest_s = max(each["graceful_shutdown_timeout_s"] for each in APPLICATION["deployments"])
-    assert deadline_s > 2 * longest_s, "replicas start elsewhere before they stop here"
-    assert PODS[group]["terminationGracePeriodSeconds"] >= int(words[1]) + deadline_s
-
-
-def test_the_drain_is_of_the_pods_own_node_and_waits_until_it_has_ended(tmp_path: Path) -> None:
-    """The script itself, beside a `raylet` of ours and a `ray` that writes down what it is asked."""
-    raylet = tmp_path / "raylet"
-    raylet.symlink_to(sys.executable)
-    asked = tmp_path / "asked"
-    (tmp_path / "ray").write_text(f'#!/bin/sh\necho "$@" >{asked}\n')
-    (tmp_path / "ray").chmod(0o755)
-    script = container("gpu")["lifecycle"]["preStop"]["exec"]["command"][-1]
-    sleep = "import time; time.sleep(1.5)"
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    command = [str(raylet), "-c", sleep, "--node_id=ab12", "--node-ip-address=10.0.0.1"]
-    with subprocess.Popen(command) as process:
-        # Other nodes of this machine are none of the pod's.
-        script = script.replace("pidof raylet", f"kill -0 {process.pid} && echo {process.pid}")
-        hook = subprocess.Popen(["sh", "-c", script], env=environment)
-        process.wait()
-    assert hook.wait(10) == 0
-    assert "--node-id ab12 --reason" in asked.read_text()
+    assert drain_s > 300 + longest_s, (
+        "a GPU's machine and an engine start before the replica here ends"
+    )
+    assert PODS[group]["terminationGracePeriodSeconds"] > drain_s
 
 
 def test_the_port_is_one_and_the_same() -> None:
@@ -209,7 +213,7 @@ def test_the_port_is_one_and_the_same() -> None:
         ports = {each["name"]: each["containerPort"] for each in container(pod)["ports"]}
         assert ports["serve"] == port
     for pod in GROUPS:
-        assert f":{port}" in container(pod)["readinessProbe"]["exec"]["command"][-1]
+        assert container(pod)["readinessProbe"]["httpGet"]["port"] == port
     policy = load(CLUSTER / "networkpolicy.yaml")[0]["spec"]
     assert {"protocol": "TCP", "port": port} in policy["ingress"][1]["ports"]
 
@@ -217,6 +221,12 @@ def test_the_port_is_one_and_the_same() -> None:
 def test_the_head_is_ready_before_there_is_an_application() -> None:
     """KubeRay deploys it to a head that is ready: one that waited for it would wait for ever."""
     assert container("head")["readinessProbe"]["httpGet"]["path"] == "/api/healthz"
+
+
+@pytest.mark.parametrize("pod", GROUPS)
+def test_a_worker_answers_for_itself_alone(pod: str) -> None:
+    """/readyz goes to any ingress replica: one that starts or is full would take healthy pods away."""
+    assert container(pod)["readinessProbe"]["httpGet"]["path"] == "/-/healthz"
 
 
 def test_the_monitor_and_the_policies_find_the_pods() -> None:
@@ -258,7 +268,8 @@ def test_haproxy_is_on_every_pod_or_on_none() -> None:
     cluster = with_haproxy(patch)["spec"]["rayClusterConfig"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         (only,) = group["template"]["spec"]["containers"]
-        assert only["env"] == [{"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"}]
+        assert {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"} in only["env"]
+    assert {each["name"] for each in only["env"]} > {DRAIN_TIMEOUT}, "it is kept"
     assert "HA_PROXY" not in (CLUSTER / "rayservice.yaml").read_text()
 
 
