@@ -149,7 +149,7 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             "Status of the deployments",
             "short",
-            {"{{deployment}}": f"max by (deployment) (ray_serve_deployment_status{{{OURS}}})"},
+            {"{{deployment}}": f"min by (deployment) (ray_serve_deployment_status{{{OURS}}})"},
             "6 healthy, 5 downscaling, 4 upscaling, 3 updating, 2 unhealthy, 1 deploy failed",
         ),
         Panel(

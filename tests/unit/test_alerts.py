@@ -37,9 +37,17 @@ def test_each_alert_comes_when_it_should_and_not_before() -> None:
 @needs_promtool
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("> 0.02", "> 0.2"), ("<= 2", "<= 6"), ("> 120", "> 1200"), ("> 0.95", "> 0.1")],
+    [
+        ("> 0.02", "> 0.2"),
+        ("<= 2", "<= 6"),
+        ("> 120", "> 1200"),
+        ("> 0.95", "> 0.1"),
+        ("min by (deployment, ray_io_cluster)", "max by (deployment)"),
+        ("or vector(0)", ""),
+        ("<= 4", "<= 3"),
+    ],
 )
-def test_a_wrong_threshold_is_noticed(tmp_path: Path, right: str, wrong: str) -> None:
+def test_a_wrong_rule_is_noticed(tmp_path: Path, right: str, wrong: str) -> None:
     shutil.copytree(PROMETHEUS, tmp_path, dirs_exist_ok=True)
     rules = tmp_path / "alerts.yaml"
     assert right in rules.read_text()
