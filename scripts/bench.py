@@ -3,6 +3,7 @@
 The bare engine is the same decode pool feeding the same Engine class in this process, without Ray or HTTP.
 Both are up at once and take turns in short rounds, so that a noisy machine slows both alike. Every request
 has a clip of its own (the sample plus a counter in a `free` box), so that no cache answers.
+`--only bare` starts no server: two engines do not fit on one GPU.
 """
 
 import argparse
@@ -71,8 +72,8 @@ class Measured:
 
 async def compare(
     systems: dict[str, Ask], clips: Iterator[Path], num_clients: int, num_rounds: int, size: int
-) -> tuple[float, float]:
-    """The median of the ratio http / bare of the rates, round by round, and what HTTP adds to p50 in ms."""
+) -> dict[str, Measured]:
+    """Prints what each system took."""
     measured = {name: Measured() for name in systems}
     for number in range(num_rounds + 1):
         for name, ask in systems.items():
@@ -85,10 +86,16 @@ async def compare(
     print(f"\n{num_clients} client(s), {num_rounds} rounds of {size} requests each")
     for name, each in measured.items():
         print(f"  {name:5} {each.describe()}")
-    http, bare = measured["http"], measured["bare"]
-    ratios = [one / other for one, other in zip(http.rates, bare.rates, strict=True)]
-    print(f"  ratio http / bare, round by round: {median_and_range(ratios)}")
-    return statistics.median(ratios), http.p50_ms - bare.p50_ms
+    if len(measured) > 1:
+        ratios = rate_ratios(measured)
+        print(f"  ratio http / bare, round by round: {median_and_range(ratios)}")
+    return measured
+
+
+def rate_ratios(measured: dict[str, Measured]) -> list[float]:
+    """http / bare, round by round."""
+    rates = zip(measured["http"].rates, measured["bare"].rates, strict=True)
+    return [http / bare for http, bare in rates]
 
 
 def cpu_ms() -> Counter[str]:
@@ -105,11 +112,11 @@ def cpu_ms() -> Counter[str]:
 
 
 async def bench(
-    url: str, settings: AppSettings, originals: list[Path], num_rounds: int, max_tokens: int
+    url: str | None, settings: AppSettings, originals: list[Path], num_rounds: int, max_tokens: int
 ) -> None:
-    """Compare at 1 and at 32 clients."""
+    """At 1 and at 32 clients, both systems; without a URL the bare engine alone."""
     sampling = Sampling(temperature=0, max_tokens=max_tokens)
-    pipeline = LocalPipeline(settings.model, settings.media, settings.engine)
+    pipeline = LocalPipeline(settings.model, settings.media.without_roots(), settings.engine)
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     async with httpx.AsyncClient(timeout=120, limits=limits) as http:
 
@@ -130,13 +137,18 @@ async def bench(
             answer = await pipeline.answer(AnswerRequest(source, QUESTION, sampling=sampling))
             return dict(answer.timings_ms)
 
-        systems: dict[str, Ask] = {"http": ask_http, "bare": ask_bare}
+        systems: dict[str, Ask] = {"bare": ask_bare}
+        if url is not None:
+            systems = {"http": ask_http, "bare": ask_bare}
         with tempfile.TemporaryDirectory() as folder:
             clips = fresh_clips(Path(folder), originals)
-            _, added_ms = await compare(systems, clips, 1, num_rounds, 8)
-            ratio, _ = await compare(systems, clips, 32, num_rounds, 160)
+            alone = await compare(systems, clips, 1, num_rounds, 8)
+            together = await compare(systems, clips, 32, num_rounds, 160)
     await pipeline.close()
-    print(f"\nadded at 1 client: {added_ms:.0f} ms p50      ratio at 32 clients: {ratio:.2f}")
+    if url is not None:
+        added_ms = alone["http"].p50_ms - alone["bare"].p50_ms
+        ratio = statistics.median(rate_ratios(together))
+        print(f"\nadded at 1 client: {added_ms:.0f} ms p50      ratio at 32 clients: {ratio:.2f}")
 
 
 def main() -> int:
@@ -144,13 +156,14 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=Path("configs/serve.yaml"))
     parser.add_argument("--model", type=Path, help="in place of the config's")
     parser.add_argument("--clips", type=Path, help="folder of mp4 files; default: the sample clip")
+    parser.add_argument("--only", choices=["bare"], help="start no server")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-tokens", type=int, default=32)
     args = parser.parse_args()
     without_ray_token()
     config = load_serve_config(args.config, args.model, free_port())
     settings, originals = app_settings(config), mp4_files(args.clips)
-    with running_server(config) as url:
+    with contextlib.nullcontext() if args.only else running_server(config) as url:
         asyncio.run(bench(url, settings, originals, args.rounds, args.max_tokens))
     return 0
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 DAY_S = 86_400.0
-PEAK_TO_MEAN = 1.8  # of a day: the evening against the average
+PEAK_TO_MEAN = 1.8  # of a day: the afternoon against the average
 
 
 def constant(times_s: Floats, mean_rate: float) -> Floats:
