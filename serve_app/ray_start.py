@@ -9,6 +9,9 @@ LOCAL_OBJECT_STORE_BYTES = 1 << 30  # a clip is 0.6 MB plus 32 kB per second
 def prepare_ray_environment() -> None:
     """Variables that Ray's processes read when they start; what the operator set wins."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Each request is a line of a worker's output, whose file would grow without an end.
+    os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(100 << 20))
+    os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "3")
 
 
 def start_ray(address: str | None, namespace: str, metrics_port: int | None = None) -> None:

@@ -14,7 +14,7 @@ from serve_app.api.body_limit import BodyLimit
 from serve_app.api.errors import UnexpectedErrors, add_error_handlers
 from serve_app.api.observers import Observers
 from serve_app.api.openai import chat
-from serve_app.api.openapi.document import describe
+from serve_app.api.reference.document import describe
 from serve_app.api.request_id import RequestIds
 from serve_app.api.request_log import RequestLog
 from serve_app.api.server_status import ClusterStatus, ServerStatus, no_cluster

@@ -10,11 +10,11 @@ from pydantic import Field
 from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import clip_body
 from serve_app.api.clip_question import ClipQuestion, UnicodeText, check_question
-from serve_app.api.openapi.answers import EmotionsAnswer
-from serve_app.api.openapi.clip_forms import clip_body_schema
-from serve_app.api.openapi.examples import EMOTIONS_ANSWERS, EMOTIONS_FIELDS, EMOTIONS_REQUESTS
-from serve_app.api.openapi.schemas import answer_schema
 from serve_app.api.paths import EMOTIONS
+from serve_app.api.reference.answers import EmotionsAnswer
+from serve_app.api.reference.clip_forms import clip_body_schema
+from serve_app.api.reference.examples import EMOTIONS_ANSWERS, EMOTIONS_FIELDS, EMOTIONS_REQUESTS
+from serve_app.api.reference.schemas import answer_schema
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import current_traceparent, note
 from serve_app.api.service import AnswerService

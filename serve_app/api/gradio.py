@@ -11,10 +11,10 @@ from serve_app.api.clip_body import from_fields
 from serve_app.api.clip_question import CLIP_SCHEMA, check_question
 from serve_app.api.in_band import predict_body
 from serve_app.api.legacy import ProcessVideoRequest
-from serve_app.api.openapi.answers import PredictAnswer
-from serve_app.api.openapi.examples import PREDICT_ANSWERS, PREDICT_REQUESTS, named
-from serve_app.api.openapi.schemas import answer_schema
 from serve_app.api.paths import PREDICT
+from serve_app.api.reference.answers import PredictAnswer
+from serve_app.api.reference.examples import PREDICT_ANSWERS, PREDICT_REQUESTS, named
+from serve_app.api.reference.schemas import answer_schema
 from serve_app.api.request_log import note
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings

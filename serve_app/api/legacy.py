@@ -9,15 +9,15 @@ from pydantic import Field
 from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import clip_body
 from serve_app.api.clip_question import ClipQuestion, Count, PositiveCount, Seed, check_question
-from serve_app.api.openapi.answers import ProcessVideoAnswer
-from serve_app.api.openapi.clip_forms import clip_body_schema
-from serve_app.api.openapi.examples import (
+from serve_app.api.paths import PROCESS_VIDEO
+from serve_app.api.reference.answers import ProcessVideoAnswer
+from serve_app.api.reference.clip_forms import clip_body_schema
+from serve_app.api.reference.examples import (
     PROCESS_VIDEO_ANSWERS,
     PROCESS_VIDEO_FIELDS,
     PROCESS_VIDEO_REQUESTS,
 )
-from serve_app.api.openapi.schemas import answer_schema
-from serve_app.api.paths import PROCESS_VIDEO
+from serve_app.api.reference.schemas import answer_schema
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import current_traceparent, note
 from serve_app.api.service import AnswerService

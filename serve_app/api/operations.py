@@ -4,10 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from serve_app.api.openapi.answers import ServerStatusAnswer, Status
-from serve_app.api.openapi.examples import STATUS_ANSWERS
-from serve_app.api.openapi.schemas import answer_schema
 from serve_app.api.paths import ALIVE, READY, STATUS
+from serve_app.api.reference.answers import ServerStatusAnswer, Status
+from serve_app.api.reference.examples import STATUS_ANSWERS
+from serve_app.api.reference.schemas import answer_schema
 from serve_app.api.server_status import ServerStatus
 from serve_app.api.service import AnswerService
 from serve_app.errors import NotReadyError

@@ -17,6 +17,7 @@ from serve_app.versions import installed_versions
 logger = logging.getLogger(__name__)
 
 KEPT_S = 1.0  # so that asking often costs no more
+LOST_S = 60.0  # after which a question is taken for lost: a call that is cut off may never end
 TIMEOUT_S = 2.0  # of the cluster, which may be what is in trouble
 
 
@@ -67,8 +68,9 @@ class ServerStatus:
 
     async def _deployments(self) -> Mapping[str, Any] | None:
         """All callers wait for one question: where it hangs, it holds a thread until it ends."""
-        is_old = time.monotonic() - self._asked_at > KEPT_S
-        if self._asking is None or (self._asking.done() and is_old):
+        age_s = time.monotonic() - self._asked_at
+        kept_s = KEPT_S if self._asking is None or self._asking.done() else LOST_S
+        if self._asking is None or age_s > kept_s:
             self._asked_at = time.monotonic()
             self._asking = asyncio.create_task(self._ask_cluster())
         asking = self._asking

@@ -12,6 +12,8 @@ from serve_app.errors import (
     PoisonedRequestError,
     ReplicaDiedError,
     ReplicaLostError,
+    RequestError,
+    ServeAppError,
 )
 from serve_app.metrics import ATTEMPTS, Meter
 
@@ -21,7 +23,6 @@ Result = TypeVar("Result")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 MAX_DIED = 2  # a request that two replicas in a row did not outlive may well have killed them
-MAX_AT_ONCE = 2  # attempts at one request
 # Where more of them are late than this, all are: the stages are slow, not one of them silent, and asking
 # again would only make them slower.
 MAX_LATE_SHARE = 0.5
@@ -55,7 +56,7 @@ class Attempts:
 
         Raises:
             PoisonedRequestError: MAX_DIED replicas died over it. And whatever an attempt raises that is
-                not a loss.
+                not a loss, unless it is about no fault of the request and another attempt is at work.
         """
         request = _Running(attempt, request_id)
         self._num_requests += 1
@@ -64,7 +65,7 @@ class Attempts:
         finally:
             self._num_requests -= 1
             self._num_late -= request.is_late
-            await request.stop(discard)
+            request.stop(discard)
 
     async def _first_result(self, request: "_Running[Result]") -> Result:
         num_died = 0
@@ -79,24 +80,31 @@ class Attempts:
             try:
                 return task.result()
             except (ReplicaLostError, EngineDeadError) as error:
-                num_died = num_died + 1 if _is_death(error) else 0
-                self._note(request, "gone" if isinstance(error, EngineGoneError) else "lost", error)
+                if not isinstance(error, EngineGoneError):  # which says nothing of this request
+                    num_died = num_died + 1 if _is_death(error) else 0
                 if num_died == MAX_DIED:
                     self._meter.record(ATTEMPTS, 1, outcome="poisoned")
                     raise PoisonedRequestError(
                         f"{MAX_DIED} replicas in a row died while they had this request"
                     ) from error
+                self._note(request, "gone" if isinstance(error, EngineGoneError) else "lost", error)
+            except ServeAppError as error:
+                # No room elsewhere, say. The other attempt keeps its place in the queue.
+                if isinstance(error, RequestError) or not request.tasks:
+                    raise
             if not request.tasks:
                 await asyncio.sleep(_pause_s(request.num_begun - 1))
                 request.begin()
+                patience_s = self._timeout_s
 
     def _ask_also_elsewhere(self, request: "_Running[Any]") -> None:
+        """Once for a request, and where not too many others are late as well."""
         has_room = self._num_late < max(1, MAX_LATE_SHARE * self._num_requests)
-        if len(request.tasks) == MAX_AT_ONCE or not (request.is_late or has_room):
+        if request.is_late or not has_room:
             return
-        self._num_late += not request.is_late
+        self._num_late += 1
         request.is_late = True
-        self._note(request, "timed_out", f"no answer in {self._timeout_s} s")
+        self._note(request, "timed_out", "no answer yet")
         request.begin()
 
     def _note(self, request: "_Running[Any]", outcome: str, reason: object) -> None:
@@ -129,13 +137,16 @@ class _Running(Generic[Result]):
         self.tasks.remove(task)
         return task
 
-    async def stop(self, discard: Callable[[Result], None]) -> None:
-        """Cancel the others; a result that came all the same is discarded."""
+    def stop(self, discard: Callable[[Result], None]) -> None:
+        """Cancel the others; a result that comes all the same is discarded."""
+
+        def end(task: asyncio.Future[Result]) -> None:
+            if not task.cancelled() and task.exception() is None:
+                discard(task.result())
+
         for task in self.tasks:
             task.cancel()
-        for result in await asyncio.gather(*self.tasks, return_exceptions=True):
-            if not isinstance(result, BaseException):
-                discard(result)
+            task.add_done_callback(end)
 
 
 def _is_death(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from ray.exceptions import ActorDiedError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RayTaskError
 from ray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
@@ -27,7 +27,7 @@ from serve_app.errors import (
     ReplicaLostError,
     ServeAppError,
 )
-from serve_app.metrics import Meter
+from serve_app.metrics import Meter, NoMeter
 from serve_app.settings import LimitSettings
 from serve_app.timings import answer_timings_ms, score_timings_ms
 from serve_app.types import (
@@ -49,6 +49,7 @@ Request = AnswerRequest | ScoreRequest
 WARM_UP_RETRY_S = 1.0
 WARM_UP_TIMEOUT_S = 120.0  # of one attempt, which waits for the engine to load; then comes the next
 ATTEMPT_SHARE = 0.7  # of the deadline, after which a second attempt begins
+DEATHS = (ActorDiedError, OutOfMemoryError)  # the second: by Ray's own watch over the memory
 
 
 class Graph:
@@ -73,12 +74,15 @@ class Graph:
         """Send the bundled clip through until it is answered and scored once: both have a slow first time."""
         sample = ClipSource(data=SAMPLE.read_bytes())
         sampling = Sampling(temperature=0, max_tokens=2)
+        attempts = Attempts(WARM_UP_TIMEOUT_S, NoMeter())  # an engine that loads is not silent
         while not self.is_ready:
             try:
                 # A call into a lost node hangs rather than fails: each attempt has its time.
                 async with asyncio.timeout(WARM_UP_TIMEOUT_S):
-                    await self._answer(AnswerRequest(sample, "warm-up", sampling=sampling))
-                    await self._score(ScoreRequest(sample, "warm-up", ("yes", "no")))
+                    first = AnswerRequest(sample, "warm-up", sampling=sampling)
+                    await self._asked("answer", first, attempts)
+                    scored = ScoreRequest(sample, "warm-up", ("yes", "no"))
+                    await self._asked("score", scored, attempts)
                 self.is_ready = True
             except Exception:
                 logger.exception("warm-up failed; trying again in %s s", WARM_UP_RETRY_S)
@@ -148,17 +152,17 @@ class Graph:
         return begun
 
     async def _answer(self, request: AnswerRequest) -> Answer:
-        answer: Answer = await self._asked("answer", request)
+        answer: Answer = await self._asked("answer", request, self._attempts)
         return answer
 
     async def _score(self, request: ScoreRequest) -> LabelScores:
-        scores: LabelScores = await self._asked("score", request)
+        scores: LabelScores = await self._asked("score", request, self._attempts)
         return scores
 
-    async def _asked(self, method: str, request: Request) -> Any:
+    async def _asked(self, method: str, request: Request, attempts: Attempts) -> Any:
         """What that method of a generator says about the decoded clip."""
         key = await routing_key(request.source)
-        return await self._attempts.first_result(
+        return await attempts.first_result(
             lambda number: self._send(method, request, key, number), request.request_id
         )
 
@@ -260,7 +264,7 @@ def unwrap(error: Exception) -> Exception:
     if isinstance(cause, DeploymentUnavailableError):
         return NotReadyError(cause.message)
     # The second: of the clip's producer, before the generator had the clip. Serve wraps it.
-    if isinstance(cause, ActorDiedError) or isinstance(cause.__cause__, ActorDiedError):
+    if isinstance(cause, DEATHS) or isinstance(cause.__cause__, DEATHS):
         return ReplicaDiedError(f"the replica that held the request is gone: {cause}")
     if isinstance(cause, (RayError, RayServeException)):
         return ReplicaLostError(f"a call to a replica failed: {cause}")

@@ -112,7 +112,9 @@ def compare(nodes: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
             if name in compared:
                 having.setdefault(_comparable(name, compared[name]), []).append(node)
         if len(having) == 1:
-            yield ok(name, f"{next(iter(having))} everywhere")
+            (seen, having_it), *_ = having.items()
+            where = "everywhere" if len(having_it) == len(nodes) else f"on {', '.join(having_it)}"
+            yield ok(name, f"{seen} {where}")
         else:
             seen = "; ".join(f"{seen} on {', '.join(nodes)}" for seen, nodes in having.items())
             yield problem(name, seen, "bring all nodes to the same: one image, one model directory")

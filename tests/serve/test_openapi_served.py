@@ -11,7 +11,7 @@ from schemathesis import Case
 from unit.test_api import FakeService
 
 from serve_app.api.app import create_api
-from serve_app.api.openapi.examples import CLIP
+from serve_app.api.reference.examples import CLIP
 from serve_app.settings import AppSettings
 
 DOCUMENT = create_api(FakeService(), AppSettings(model=Path("/m"))).openapi()

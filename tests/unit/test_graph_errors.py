@@ -1,7 +1,13 @@
 """What Ray and Serve raise, as errors of ours: some are tried again, some mean that a replica died."""
 
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectLostError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayTaskError,
+)
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import (
     BackPressureError,
@@ -37,6 +43,7 @@ def in_a_task(error: Exception) -> Exception:
         (ActorDiedError(), ReplicaDiedError),
         (in_a_task(ActorDiedError()), ReplicaDiedError),
         (upstream_death(), ReplicaDiedError),
+        (OutOfMemoryError("by Ray's memory monitor"), ReplicaDiedError),
         (ActorUnavailableError("network", None), ReplicaLostError),
         (ObjectLostError("ff", None, ""), ReplicaLostError),
         (RayServeException("x"), ReplicaLostError),

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from unit.test_api import FakeService
 
 from serve_app.api.app import create_api
-from serve_app.api.openapi.examples import CHAT_REQUESTS, MESSAGES
+from serve_app.api.reference.examples import CHAT_REQUESTS, MESSAGES
 from serve_app.errors import (
     CheckpointError,
     ClipError,

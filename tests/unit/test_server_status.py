@@ -93,6 +93,10 @@ async def test_all_who_ask_meanwhile_wait_for_one_question(
     assert cluster.num_asked == 1
     assert (await status.read())["status"] == "starting", "nobody has warmed it up"
     assert cluster.num_asked == (2 if told else 1), "a question that hangs is not asked again"
+    monkeypatch.setattr(server_status, "LOST_S", 0.0)
+    num_asked = cluster.num_asked
+    await status.read()
+    assert cluster.num_asked == num_asked + 1, "but not waited for for ever"
 
 
 async def test_who_is_inside_is_counted(service: FakeService) -> None:

@@ -12,10 +12,10 @@ from serve_app.api.openai.objects import completion, completion_head
 from serve_app.api.openai.request import answer_request
 from serve_app.api.openai.schema import ChatRequest
 from serve_app.api.openai.stream import answer_deltas, events
-from serve_app.api.openapi.chat_answers import EVENT_STREAM, SSE, Completion, ModelList
-from serve_app.api.openapi.examples import CHAT_ANSWERS, CHAT_REQUESTS, MODELS_ANSWERS, named
-from serve_app.api.openapi.schemas import answer_schema
 from serve_app.api.paths import CHAT, MODELS
+from serve_app.api.reference.chat_answers import EVENT_STREAM, SSE, Completion, ModelList
+from serve_app.api.reference.examples import CHAT_ANSWERS, CHAT_REQUESTS, MODELS_ANSWERS, named
+from serve_app.api.reference.schemas import answer_schema
 from serve_app.api.request_log import note, note_cache
 from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from serve_app.api.openapi.schemas import Body
+from serve_app.api.reference.schemas import Body
 
 
 class ErrorBody(Body):

@@ -5,9 +5,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from serve_app.api.clip_body import JSON
-from serve_app.api.openapi.error_bodies import OpenAIError
-from serve_app.api.openapi.examples import CHAT_STREAM
-from serve_app.api.openapi.schemas import Body, left_out, ref
+from serve_app.api.reference.error_bodies import OpenAIError
+from serve_app.api.reference.examples import CHAT_STREAM
+from serve_app.api.reference.schemas import Body, left_out, ref
 
 FinishReason = Literal["stop", "length"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from serve_app.api.clip_body import FILE_FIELD, FORM, JSON
 from serve_app.api.clip_question import ClipQuestion
-from serve_app.api.openapi.examples import named
+from serve_app.api.reference.examples import named
 
 BYTES_TYPES = ("video/*", "audio/*", "image/*", "application/octet-stream")
 BINARY = {"type": "string", "format": "binary"}

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from serve_app.api.openapi.schemas import Body, left_out
+from serve_app.api.reference.schemas import Body, left_out
 from serve_app.types import Answer, LayoutName, Parity, Tokenization, Usage, VoiceStatistics
 
 

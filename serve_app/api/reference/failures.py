@@ -9,7 +9,8 @@ from typing import Any
 
 from serve_app.api.clip_body import JSON
 from serve_app.api.errors import PROBLEM, body_at, problem_body, status_at
-from serve_app.api.openapi.error_bodies import (
+from serve_app.api.paths import CHAT, OPEN, OPENAI_PREFIX, PREDICT, READY
+from serve_app.api.reference.error_bodies import (
     ErrorBody,
     ErrorTitle,
     GradioInvalid,
@@ -17,8 +18,7 @@ from serve_app.api.openapi.error_bodies import (
     OpenAIError,
     Problem,
 )
-from serve_app.api.openapi.schemas import ref
-from serve_app.api.paths import CHAT, OPEN, OPENAI_PREFIX, PREDICT, READY
+from serve_app.api.reference.schemas import ref
 from serve_app.errors import (
     BodyTooLargeError,
     BodyTooSlowError,

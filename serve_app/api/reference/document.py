@@ -10,11 +10,11 @@ from starlette.routing import BaseRoute
 
 from serve_app.api.cache_header import HEADER as CACHE
 from serve_app.api.clip_body import JSON
-from serve_app.api.openapi.chat_answers import CompletionChunk
-from serve_app.api.openapi.error_bodies import ERROR_BODIES, InBandError
-from serve_app.api.openapi.failures import failure_responses, failures
-from serve_app.api.openapi.schemas import ref
 from serve_app.api.paths import OPEN, PROCESS_VIDEO
+from serve_app.api.reference.chat_answers import CompletionChunk
+from serve_app.api.reference.error_bodies import ERROR_BODIES, InBandError
+from serve_app.api.reference.failures import failure_responses, failures
+from serve_app.api.reference.schemas import ref
 from serve_app.api.request_id import HEADER, USABLE
 from serve_app.errors import UnauthorizedError
 from serve_app.settings import AppSettings

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.api.clip_body import JSON
-from serve_app.api.openapi.examples import named
+from serve_app.api.reference.examples import named
 
 
 def ref(model: type[BaseModel]) -> dict[str, str]:
