@@ -27,7 +27,7 @@ def test_every_group_has_the_model_and_the_data_where_the_entrypoint_looks() -> 
         pod = group["template"]["spec"]
         (container,) = pod["containers"]
         mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-        assert set(mounted) == {"/models", "/data"}
+        assert set(mounted) == {"/models", "/data", "/tmp", "/home/ray"}
         assert set(mounted.values()) == {volume["name"] for volume in pod["volumes"]}
 
 
