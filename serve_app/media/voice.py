@@ -1,5 +1,6 @@
 """librosa's statistics of a voice: how loud, how high, how often it pauses."""
 
+import fcntl
 import os
 import stat
 import tempfile
@@ -69,9 +70,14 @@ def _pauses_s(sound: npt.NDArray[np.float32]) -> list[float]:
 
 def warm_up() -> None:
     """Imports librosa and has numba compile what is used: 3 s, and 15 s the very first time."""
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(_cache_dir()))
+    folder = _cache_dir()
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
     time_s = np.arange(int(WARM_UP_S * SAMPLE_RATE)) / SAMPLE_RATE
-    voice_statistics((np.sin(2 * np.pi * 150 * time_s) * FULL_SCALE / 2).astype(np.int16))
+    # One process at a time: two that fill numba's cache at once may leave an index that leads to the wrong
+    # code, and every later one ends in it with a segmentation fault.
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        voice_statistics((np.sin(2 * np.pi * 150 * time_s) * FULL_SCALE / 2).astype(np.int16))
 
 
 def _cache_dir() -> Path:

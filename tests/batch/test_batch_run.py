@@ -20,7 +20,8 @@ from serve_app.demo.clips import label_scenes
 from serve_app.demo.world import write_scenes
 
 CONFIG = Path(__file__).parents[2] / "configs" / "serve.yaml"
-NUM_CLIPS, ROWS_PER_CLIP = 38, 16
+NUM_CLIPS, ROWS_PER_CLIP = 54, 16
+NUM_ROWS = (NUM_CLIPS + 2) * ROWS_PER_CLIP
 TIMEOUT_S = 150
 QUESTIONS = ("[emotion] What is the emotion expressed in this video?", "[reason] What is seen?")
 
@@ -29,7 +30,7 @@ Record = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """640 rows about 40 clips, 5 % of them bad: one clip is not there, one is cut off."""
+    """NUM_ROWS of them; two clips are bad: one is not there, one is cut off."""
     folder = tmp_path_factory.mktemp("manifest")
     clips = write_scenes(label_scenes(NUM_CLIPS, 9_000_000), folder / "clips")
     (folder / "broken.mp4").write_bytes(clips[0].read_bytes()[:2000])
@@ -65,7 +66,9 @@ def undisturbed(head: Head, manifest: Path, tmp_path_factory: pytest.TempPathFac
     said = done.stdout + done.stderr
     assert out.is_file(), said
     assert "exit code 3" in said, "rows have errors"
-    assert re.search(r"640 rows  32 errors \((clip_not_found|undecodable_clip) 16, ", said), said
+    assert re.search(
+        rf"{NUM_ROWS} rows  32 errors \((clip_not_found|undecodable_clip) 16, ", said
+    ), said
     return out
 
 
@@ -75,7 +78,7 @@ def read(out: Path) -> list[Record]:
 
 def test_a_submitted_job_answers_every_row_in_order(undisturbed: Path) -> None:
     records = read(undisturbed)
-    assert [record["id"] for record in records] == [f"row-{number}" for number in range(640)]
+    assert [record["id"] for record in records] == [f"row-{number}" for number in range(NUM_ROWS)]
     errors = [record["error"]["code"] for record in records if record["error"]]
     assert errors == ["clip_not_found"] * 16 + ["undecodable_clip"] * 16
     scored, answered = records[0], records[2]
@@ -96,7 +99,7 @@ def test_rows_about_one_clip_are_encoded_once(undisturbed: Path) -> None:
 
 def test_the_report_says_what_was_done(undisturbed: Path) -> None:
     report = json.loads(Path(f"{undisturbed}.report").read_text())
-    assert (report["num_rows"], report["num_errors"], report["num_resumed"]) == (640, 32, 0)
+    assert (report["num_rows"], report["num_errors"], report["num_resumed"]) == (NUM_ROWS, 32, 0)
     assert report["rows_per_s"] > 0
     assert 0 < report["busy_shares"]["engine"] <= 1
     assert 0 < report["busy_shares"]["cpu"] <= 1
@@ -162,7 +165,7 @@ def test_killed_engine_decoders_and_driver_lose_and_repeat_nothing(
     driver = start_driver(head, manifest, out, "--resume")
     assert driver.wait(TIMEOUT_S) == 3, Path(f"{out}.log").read_text()
     report = json.loads(Path(f"{out}.report").read_text())
-    assert 512 <= report["num_resumed"] < 640
+    assert 512 <= report["num_resumed"] < NUM_ROWS
     assert [answer_of(record) for record in read(out)] == [
         answer_of(record) for record in read(undisturbed)
     ]

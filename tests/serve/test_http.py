@@ -244,7 +244,7 @@ async def test_too_many_requests_get_503_and_the_others_their_answers(
     server_url: str, clip_files: list[Path]
 ) -> None:
     num_requests = 2 * MAX_IN_FLIGHT
-    long = ENDLESS | {"max_tokens": 100}  # else the first are answered before the last have come
+    long = ENDLESS | {"max_tokens": 1000}  # else the first are answered before the last have come
     bodies = [body(clip_files[i % 8], f"flood {i}", **long) for i in range(num_requests)]
     responses = await post_all(server_url, bodies)
     refused = [r for r in responses if r.status_code == 503]
