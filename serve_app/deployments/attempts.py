@@ -92,13 +92,13 @@ class Attempts:
                 # No room elsewhere, say. The other attempt keeps its place in the queue.
                 if isinstance(error, RequestError) or not request.tasks:
                     raise
-            if not request.tasks:
-                await asyncio.sleep(_pause_s(request.num_begun - 1))
-                request.begin()
+                continue
+            if len(request.tasks) < 1 + request.is_late:
+                request.begin(_pause_s(request.num_begun - 1))
                 patience_s = self._timeout_s
 
     def _ask_also_elsewhere(self, request: "_Running[Any]") -> None:
-        """Once for a request, and where not too many others are late as well."""
+        """Two are at work from now on, where not too many others are late as well."""
         has_room = self._num_late < max(1, MAX_LATE_SHARE * self._num_requests)
         if request.is_late or not has_room:
             return
@@ -122,9 +122,15 @@ class _Running(Generic[Result]):
         self.tasks: set[asyncio.Future[Result]] = set()
         self._attempt = attempt
 
-    def begin(self) -> None:
-        self.tasks.add(asyncio.ensure_future(self._attempt(self.num_begun)))
+    def begin(self, pause_s: float = 0.0) -> None:
+        """Another one, after a pause in which those at work may end."""
+        self.tasks.add(asyncio.ensure_future(self._attempt_after(pause_s, self.num_begun)))
         self.num_begun += 1
+
+    async def _attempt_after(self, pause_s: float, number: int) -> Result:
+        if pause_s:
+            await asyncio.sleep(pause_s)
+        return await self._attempt(number)
 
     async def next_done(self, timeout_s: float) -> asyncio.Future[Result] | None:
         """One that has ended, or None after so many seconds without any."""

@@ -6,9 +6,11 @@ spreads over the next ones on the ring, which then hold it too; the others keep 
 """
 
 import math
+import sys
 import zlib
 from typing import Any
 
+from ray.exceptions import RayTaskError
 from ray.serve.config import RequestRouterConfig
 from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
@@ -36,6 +38,18 @@ class ClipRouter(ConsistentHashRouter):  # type: ignore[misc] # Ray is untyped
         """Called by Serve when they have changed."""
         super().update_replicas(replicas)
         self._num_fallback_replicas = max(0, len(replicas) - 1)  # all of them, in the ring's order
+
+    def on_replica_actor_unavailable(self, replica_id: Any) -> None:
+        """Called by Serve while it handles an ActorUnavailableError, after which it sends the request again.
+
+        For ever, where the clip's producer is what cannot be reached: the clip has failed by then, and each
+        replica fails over it anew. Such an error was raised by a task of the replica, which shows that the
+        replica itself is there; it ends the call, and the graph asks for the clip again.
+        """
+        error = sys.exception()
+        if isinstance(error, RayTaskError):
+            raise error
+        super().on_replica_actor_unavailable(replica_id)
 
     async def choose_replicas(
         self, candidate_replicas: list[Any], pending_request: Any = None

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from ray.exceptions import ActorUnavailableError
 
 from serve_app.errors import ClipOverLimitError, EngineError, QuestionTooLongError
 from serve_app.types import (
@@ -44,7 +45,7 @@ class Stage:
 class FakePreprocessor(Stage):
     """Notes its pid in the clip. Paths may start with "bad" (fail), "die" or "slow" (a minute).
 
-    "once" dies and "hang" hangs the first time.
+    "once" dies, "hang" hangs and "out of reach" fails like a call to a lost replica the first time.
     """
 
     async def decode(
@@ -59,6 +60,8 @@ class FakePreprocessor(Stage):
             await wait_a_minute(self._log, "decode")
         if path.startswith("hang") and self._is_first(path):
             await asyncio.sleep(60)
+        if path.startswith("out of reach") and self._is_first(path):
+            raise ActorUnavailableError("connection refused", None)
         frame = np.zeros((448, 448, 3), np.uint8)
         return Clip(path, frame, 0.0, None, 1.0, notes=(str(os.getpid()),))
 

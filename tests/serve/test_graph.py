@@ -115,6 +115,15 @@ async def test_a_request_outlives_its_replica(stages: None, path: str, question:
     assert answer.text == "ok"
 
 
+async def test_a_clip_whose_producer_cannot_be_reached_is_decoded_elsewhere_at_once(
+    stages: None,
+) -> None:
+    # By Serve itself the generator would be asked about the failed clip again and again.
+    impatient = graph(attempt_timeout_s=60, request_timeout_s=10)
+    assert (await ask(impatient, "out of reach")).text == "ok"
+    assert [each.text async for each in stream(impatient, "?", "out of reach too")] == ["o", "k"]
+
+
 async def test_a_score_outlives_its_replica(stages: None) -> None:
     request = ScoreRequest(ClipSource(path="good"), "once a score", ("a", "b"))
     assert (await graph().score(request)).probabilities == {"a": 0.5, "b": 0.5}

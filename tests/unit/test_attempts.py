@@ -120,7 +120,17 @@ async def test_there_are_never_three_attempts_at_once(monkeypatch: pytest.Monkey
     assert work.numbers == [0, 1]
 
 
-async def test_a_lost_attempt_leaves_the_other_at_work() -> None:
+async def test_a_second_attempt_that_is_lost_is_replaced_beside_the_first() -> None:
+    work = Work(60.0, DIED, LOST, "answer")
+    assert await run(work, 0.05) == "answer"
+    assert work.numbers == [0, 1, 2, 3]
+
+
+async def test_the_pause_before_an_attempt_keeps_no_answer_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attempts, "FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr(attempts, "LONGEST_PAUSE_S", 60.0)
     work = Work(0.2, DIED, "never asked")
     assert await run(work, 0.05) == "late 0"
     assert work.numbers == [0, 1]
