@@ -1,15 +1,18 @@
 """The statistics of a voice, on sounds whose pitch, loudness and pauses are known."""
 
+import fcntl
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from serve_app.media import voice
 from serve_app.media.voice import _cache_dir, voice_statistics
 from serve_app.types import SAMPLE_RATE
 
@@ -71,6 +74,24 @@ def test_what_is_compiled_is_kept_in_the_users_cache(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert _cache_dir() == tmp_path / "emotion-llama-serve" / "numba"
+
+
+def test_one_process_at_a_time_fills_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = threading.Event()
+    monkeypatch.setenv(
+        "NUMBA_CACHE_DIR", str(tmp_path)
+    )  # which warm_up would set for the whole process
+    monkeypatch.setattr(voice, "_cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(voice, "voice_statistics", lambda _: compiled.set())
+    waiting = threading.Thread(target=voice.warm_up)
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as another process does
+        waiting.start()
+        assert not compiled.wait(0.5)
+    assert compiled.wait(10)
+    waiting.join()
 
 
 def test_without_a_writable_home_it_is_kept_with_the_temporary_files(
