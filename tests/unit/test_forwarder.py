@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -23,11 +24,13 @@ class Echo:
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-            if data.endswith(b"bye"):
-                break
+        # What was given back and not yet read makes a closing a reset.
+        with suppress(ConnectionResetError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+                if data.endswith(b"bye"):
+                    break
         self.left.set()
         writer.close()
 
