@@ -63,4 +63,4 @@ async def test_a_clip_that_half_of_all_ask_about_spreads_and_leaves_nobody_idle(
     print(f"hit rate {rate:.3f}, {len(hot)} hold the hot clip, idle {idle_s:.3f} of {took_s:.1f} s")
     assert rate >= 0.8
     assert len(hot) > 1
-    assert idle_s < 0.05 * took_s  # as it begins and as it ends
+    assert idle_s < 0.1 * took_s  # as it begins and as it ends

@@ -22,7 +22,7 @@ QUESTIONS = (
     "[reason] What is the emotional state of the person in the video? Please tell me the reason.",
     "Which emotion is it?",
 )
-TIMEOUT_S = 150
+TIMEOUT_S = 280
 
 Line = dict[str, Any]
 
