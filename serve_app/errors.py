@@ -1,7 +1,7 @@
 """Every error a caller can meet: one tree, each class with its HTTP status and its stable code.
 
     ServeAppError                   500 internal_error
-    ├── RequestError                the caller can mend it
+    ├── RequestError                the caller's fault
     │   ├── UnauthorizedError       401 invalid_api_key     no key, an unknown one, or one that has expired
     │   ├── ModelNotFoundError      404 model_not_found     the server has another model
     │   ├── RateLimitedError        429 rate_limited        too many requests of this key or address
@@ -53,7 +53,7 @@ class ServeAppError(Exception):
 
 
 class RequestError(ServeAppError):
-    """The caller can mend it; sending the same request again will not help."""
+    """The caller's fault (4xx): to be changed or sent later. Never retried on another replica."""
 
     status, code, title = 400, "bad_request", "Bad request"
 
@@ -204,6 +204,7 @@ class ReplicaDiedError(ReplicaLostError):
     """The replica died while it had the request; it is being replaced."""
 
     status, code, title = 503, "replica_died", "Server is recovering"
+    replica_id: str | None = None  # which one, where it is known
 
 
 class DeadlineExceededError(ServeAppError):
@@ -228,6 +229,7 @@ class EngineDeadError(EngineError):
     """The engine process is gone; its replica is being replaced."""
 
     status, code, title = 503, "engine_dead", "Engine is restarting"
+    replica_id: str | None = None  # whose engine, where it is one of a replica
 
 
 class EngineGoneError(EngineDeadError):

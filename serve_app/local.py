@@ -1,4 +1,4 @@
-"""The graph's two stages in one process, without Ray or HTTP.
+"""Both stages in one process, without Ray or HTTP.
 
 `emotion-llama ask --model` uses it, and the benchmark as the floor to compare with.
 """

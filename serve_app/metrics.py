@@ -59,8 +59,8 @@ ANSWER_CACHE = Metric(
 ATTEMPTS = Metric(
     "emotion_llama_attempts",
     "counter",
-    "Attempts at a request that came to nothing: lost with a replica, gone (its engine had died before), "
-    "timed_out (asked elsewhere too), poisoned (refused: two replicas died over it).",
+    "Attempts that brought no answer in time: lost with a replica, gone (its engine had died before), "
+    "hedged (silent, asked elsewhere too), poisoned (refused: two replicas died over it).",
     ("outcome",),
 )
 IN_FLIGHT = Metric(

@@ -202,12 +202,12 @@ class LimitSettings(Settings):
     request_timeout_s: float = Field(
         default=28.0, gt=0, description="Deadline; the documented client gives up after 30 s."
     )
-    attempt_timeout_s: float | None = Field(
+    hedge_after_s: float | None = Field(
         default=None,
         gt=0,
         description=(
-            "After it the same request is asked elsewhere too, and the first answer counts. None: 0.7 of "
-            "request_timeout_s."
+            "A request without an answer by then is also sent to another replica, and the first answer "
+            "counts (a hedged request). None: 0.7 of request_timeout_s."
         ),
     )
     max_in_flight: int = Field(

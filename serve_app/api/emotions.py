@@ -1,6 +1,5 @@
 """POST /v1/emotions: a label and how probable each of the labels is, by the model's own scores."""
 
-import asyncio
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
@@ -18,9 +17,9 @@ from serve_app.api.reference.schemas import answer_schema
 from serve_app.api.request_id import current_request_id
 from serve_app.api.request_log import current_traceparent, note
 from serve_app.api.service import AnswerService
+from serve_app.deadline import deadline_in, until
 from serve_app.emotions import NINE, WHY_QUESTION, emotion_question, with_sentence
 from serve_app.engine.label_tree import MAX_LABELS, MIN_LABELS
-from serve_app.errors import DeadlineExceededError
 from serve_app.settings import AppSettings
 from serve_app.types import Answer, AnswerRequest, LabelScores, Sampling, ScoreRequest
 
@@ -86,17 +85,12 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         for text in (request.question, request.transcript or ""):
             check_question(text, settings.limits)
         limit_s = settings.limits.request_timeout_s
-        try:
-            async with asyncio.timeout(limit_s) as timer:  # of both together
-                scores = await service.score(request.score_request(settings))
-                if not request.explain:
-                    why = None
-                else:
-                    why = await service.answer(request.reason_request(settings))
-        except TimeoutError:
-            if not timer.expired():  # it is a stage's own
-                raise
-            raise DeadlineExceededError(f"no answer within {limit_s} s") from None
+        async with until(deadline_in(limit_s), limit_s):  # both together
+            scores = await service.score(request.score_request(settings))
+            if not request.explain:
+                why = None
+            else:
+                why = await service.answer(request.reason_request(settings))
         if why is not None:
             scores = _with_costs(scores, why)
         note(scores)

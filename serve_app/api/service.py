@@ -7,20 +7,20 @@ from serve_app.types import Answer, AnswerDelta, AnswerRequest, LabelScores, Sco
 
 
 class AnswerService(Protocol):
-    """Answers questions about clips: the Serve graph in production, a local engine without it."""
+    """Answers questions about clips: deployments.pipeline.ServePipeline, or a stand-in in a test."""
 
     @property
     def is_ready(self) -> bool:
         """True once a warm-up request went through every stage."""
 
     async def warm_up(self) -> None:
-        """Send one request through every stage; `is_ready` afterwards."""
+        """Sends one request through every stage; `is_ready` afterwards."""
 
     async def answer(self, request: AnswerRequest) -> Answer:
         """Raises a `ServeAppError`; cancelling the caller cancels every stage."""
 
     def stream(self, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
-        """The same as it grows. Closing it stops every stage."""
+        """Like `answer`, in pieces as they come. Closing it stops every stage."""
 
     async def score(self, request: ScoreRequest) -> LabelScores:
-        """The same of each label's probability."""
+        """Like `answer`, but each label's probability."""

@@ -1,4 +1,7 @@
-"""Asks again where a replica was lost or is silent: elsewhere, and not more often than others can bear."""
+"""Retries and hedging: repeats a request whose replica was lost, and asks elsewhere too while one is silent.
+
+Hedged requests: Dean and Barroso, "The Tail at Scale", 2013, doi:10.1145/2408776.2408794.
+"""
 
 import asyncio
 import logging
@@ -23,21 +26,21 @@ Result = TypeVar("Result")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 MAX_DIED = 2  # a request that two replicas in a row did not outlive may well have killed them
-# Where more of them are late than this, all are: the stages are slow, not one of them silent, and asking
-# again would only make them slower.
-MAX_LATE_SHARE = 0.5
+# Where more of them are silent than this, all are: the stages are slow rather than one replica hung, and
+# hedging would only make them slower.
+MAX_HEDGED_FRACTION = 0.5
 RECHECK_S = 1.0
 
 
 class Attempts:
-    """Of all the requests inside one ingress replica."""
+    """The retries and hedges of all requests inside one ingress replica."""
 
-    def __init__(self, timeout_s: float, meter: Meter) -> None:
-        """A second attempt begins after `timeout_s` without an answer, beside the first."""
-        self._timeout_s = timeout_s
+    def __init__(self, hedge_after_s: float, meter: Meter) -> None:
+        """A request without an answer after `hedge_after_s` gets a second attempt beside the first."""
+        self._hedge_after_s = hedge_after_s
         self._meter = meter
         self._num_requests = 0
-        self._num_late = 0  # that are asked twice
+        self._num_hedged = 0  # of them
 
     async def first_result(
         self,
@@ -45,9 +48,9 @@ class Attempts:
         request_id: str,
         discard: Callable[[Result], None] = lambda _: None,
     ) -> Result:
-        """The result of the first attempt that is not lost.
+        """Returns the result of the first attempt that has one.
 
-        It goes on until the caller's own deadline cancels it: calls into a machine that is cut off neither
+        Goes on until the caller's own deadline cancels it: calls into a machine that is cut off neither
         end nor fail.
 
         Args:
@@ -55,8 +58,8 @@ class Attempts:
             discard: gets the result of an attempt that came second.
 
         Raises:
-            PoisonedRequestError: MAX_DIED replicas died over it. And whatever an attempt raises that is
-                not a loss, unless it is about no fault of the request and another attempt is at work.
+            PoisonedRequestError: MAX_DIED replicas in a row died while they had it.
+            ServeAppError: the request's own fault, or any other that is no loss while nothing else runs.
         """
         request = _Running(attempt, request_id)
         self._num_requests += 1
@@ -64,66 +67,70 @@ class Attempts:
             return await self._first_result(request)
         finally:
             self._num_requests -= 1
-            self._num_late -= request.is_late
+            self._num_hedged -= request.is_hedged
             request.stop(discard)
 
     async def _first_result(self, request: "_Running[Result]") -> Result:
-        num_died = 0
+        started = asyncio.get_running_loop().time()
         request.begin()
-        patience_s = self._timeout_s
         while True:
-            task = await request.next_done(patience_s)
+            left_s = started + self._hedge_after_s - asyncio.get_running_loop().time()
+            task = await request.next_done(left_s if left_s > 0 else RECHECK_S)
             if task is None:
-                patience_s = RECHECK_S
-                self._ask_also_elsewhere(request)
+                self._hedge(request)
                 continue
             try:
                 return task.result()
             except (ReplicaLostError, EngineDeadError) as error:
-                if not isinstance(error, EngineGoneError):  # which says nothing of this request
-                    num_died = num_died + 1 if _is_death(error) else 0
-                if num_died == MAX_DIED:
-                    self._meter.record(ATTEMPTS, 1, outcome="poisoned")
-                    raise PoisonedRequestError(
-                        f"{MAX_DIED} replicas in a row died while they had this request"
-                    ) from error
-                self._note(request, "gone" if isinstance(error, EngineGoneError) else "lost", error)
+                self._note_loss(request, error)
             except ServeAppError as error:
                 # No room elsewhere, say. The other attempt keeps its place in the queue.
                 if isinstance(error, RequestError) or not request.tasks:
                     raise
-                continue
-            if len(request.tasks) < 1 + request.is_late:
+            if len(request.tasks) < 1 + request.is_hedged:
                 request.begin(_pause_s(request.num_begun - 1))
-                patience_s = self._timeout_s
 
-    def _ask_also_elsewhere(self, request: "_Running[Any]") -> None:
-        """Two are at work from now on, where not too many others are late as well."""
-        has_room = self._num_late < max(1, MAX_LATE_SHARE * self._num_requests)
-        if request.is_late or not has_room:
+    def _hedge(self, request: "_Running[Any]") -> None:
+        """From now on two attempts run, unless too many other requests are hedged already."""
+        has_room = self._num_hedged < max(1, MAX_HEDGED_FRACTION * self._num_requests)
+        if request.is_hedged or not has_room:
             return
-        self._num_late += 1
-        request.is_late = True
-        self._note(request, "timed_out", "no answer yet")
+        self._num_hedged += 1
+        request.is_hedged = True
+        self._count(request, "hedged", "no answer yet")
         request.begin()
 
-    def _note(self, request: "_Running[Any]", outcome: str, reason: object) -> None:
+    def _note_loss(self, request: "_Running[Any]", error: ServeAppError) -> None:
+        """Raises PoisonedRequestError."""
+        if isinstance(error, EngineGoneError):  # the engine was dead before the request came
+            self._count(request, "gone", error)
+            return
+        request.note_death(error)
+        if len(request.died) == MAX_DIED:
+            self._meter.record(ATTEMPTS, 1, outcome="poisoned")
+            raise PoisonedRequestError(
+                f"{MAX_DIED} replicas in a row died while they had this request"
+            ) from error
+        self._count(request, "lost", error)
+
+    def _count(self, request: "_Running[Any]", outcome: str, reason: object) -> None:
         self._meter.record(ATTEMPTS, 1, outcome=outcome)
         logger.warning("request %s: %s, asking again", request.request_id, reason)
 
 
 class _Running(Generic[Result]):
-    """The attempts at one request, and those of them that are still at work."""
+    """The attempts at one request, and those of them that still run."""
 
     def __init__(self, attempt: Callable[[int], Awaitable[Result]], request_id: str) -> None:
         self.request_id = request_id
-        self.is_late = False
+        self.is_hedged = False
         self.num_begun = 0
         self.tasks: set[asyncio.Future[Result]] = set()
+        self.died: set[object] = set()  # the replicas that died over it in a row
         self._attempt = attempt
 
     def begin(self, pause_s: float = 0.0) -> None:
-        """Another one, after a pause in which those at work may end."""
+        """Starts one more attempt, after a pause in which those that run may end."""
         self.tasks.add(asyncio.ensure_future(self._attempt_after(pause_s, self.num_begun)))
         self.num_begun += 1
 
@@ -133,7 +140,7 @@ class _Running(Generic[Result]):
         return await self._attempt(number)
 
     async def next_done(self, timeout_s: float) -> asyncio.Future[Result] | None:
-        """One that has ended, or None after so many seconds without any."""
+        """Returns an attempt that has ended, or None if none does in so many seconds."""
         done, _ = await asyncio.wait(
             self.tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
         )
@@ -143,8 +150,15 @@ class _Running(Generic[Result]):
         self.tasks.remove(task)
         return task
 
+    def note_death(self, error: ServeAppError) -> None:
+        """Counts a replica once, though two attempts may have been inside it when it died."""
+        if isinstance(error, ReplicaDiedError | EngineDeadError):
+            self.died.add(error.replica_id or object())
+        else:
+            self.died.clear()  # lost, but nothing died of it
+
     def stop(self, discard: Callable[[Result], None]) -> None:
-        """Cancel the others; a result that comes all the same is discarded."""
+        """Cancels the other attempts; a result that comes all the same is discarded."""
 
         def end(task: asyncio.Future[Result]) -> None:
             if not task.cancelled() and task.exception() is None:
@@ -153,13 +167,6 @@ class _Running(Generic[Result]):
         for task in self.tasks:
             task.cancel()
             task.add_done_callback(end)
-
-
-def _is_death(error: Exception) -> bool:
-    """Of a replica that had the request, as far as anybody knows because of it."""
-    return isinstance(error, ReplicaDiedError | EngineDeadError) and not isinstance(
-        error, EngineGoneError
-    )
 
 
 def _pause_s(number: int) -> float:

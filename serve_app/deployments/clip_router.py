@@ -44,7 +44,7 @@ class ClipRouter(ConsistentHashRouter):  # type: ignore[misc] # Ray is untyped
 
         For ever, where the clip's producer is what cannot be reached: the clip has failed by then, and each
         replica fails over it anew. Such an error was raised by a task of the replica, which shows that the
-        replica itself is there; it ends the call, and the graph asks for the clip again.
+        replica itself is there; it ends the call, and the pipeline asks for the clip again.
         """
         error = sys.exception()
         if isinstance(error, RayTaskError):

@@ -8,6 +8,8 @@ from contextlib import aclosing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import ray
+
 from serve_app.check import open_checkpoint
 from serve_app.deployments.engine_gauges import report_engine
 from serve_app.deployments.ray_meter import RayMeter
@@ -68,6 +70,7 @@ class Generator:
             yield
         except EngineDeadError as error:
             logger.error("the engine is dead, and so this replica ends: %s", error)
+            error.replica_id = ray.get_runtime_context().get_actor_id()
             loop = asyncio.get_running_loop()
             loop.call_later(LAST_ERRORS_S, os._exit, 1)
             raise

@@ -1,4 +1,4 @@
-"""Ingress: receives HTTP and sends each request through the graph."""
+"""Ingress: receives HTTP and sends each request through the stages."""
 
 from fastapi import FastAPI
 from ray import serve
@@ -8,7 +8,7 @@ from serve_app.api.app import create_api
 from serve_app.api.observers import Observers
 from serve_app.api.request_log import log_to_stderr
 from serve_app.deployments.cluster_status import cluster_status
-from serve_app.deployments.graph import Graph
+from serve_app.deployments.pipeline import ServePipeline
 from serve_app.deployments.rate_actor import SharedCounter
 from serve_app.deployments.ray_meter import RayMeter
 from serve_app.exposure import check_exposure
@@ -26,14 +26,14 @@ class Ingress:
         # Also where the config came by `serve deploy`, past our own command.
         check_exposure(_proxy_host(), settings.access)
         meter = RayMeter()
-        self._graph = Graph(preprocessor, generator, settings.limits, meter)
+        self._pipeline = ServePipeline(preprocessor, generator, settings.limits, meter)
         self._settings = settings
         self._observers = Observers(meter, open_traces(settings.traces, "Ingress"))
         log_to_stderr()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_api(
-            self._graph,
+            self._pipeline,
             self._settings,
             SharedCounter(),
             adds_request_id=False,

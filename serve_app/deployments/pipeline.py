@@ -1,14 +1,16 @@
-"""One request through the graph: affinity, deadline, attempts, and errors back out of Ray's wrapping."""
+"""One request through the stages: affinity, deadline, attempts, and errors back out of Ray's wrapping."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
-from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
+from ray.serve.context import _set_request_context
 from ray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
@@ -17,10 +19,10 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from serve_app.bundled import SAMPLE
+from serve_app.deadline import deadline_in, until
 from serve_app.deployments.attempts import Attempts
 from serve_app.deployments.clip_router import AGAIN
 from serve_app.errors import (
-    DeadlineExceededError,
     NotReadyError,
     OverloadedError,
     ReplicaDiedError,
@@ -48,12 +50,11 @@ Request = AnswerRequest | ScoreRequest
 
 WARM_UP_RETRY_S = 1.0
 WARM_UP_TIMEOUT_S = 120.0  # of one attempt, which waits for the engine to load; then comes the next
-ATTEMPT_SHARE = 0.7  # of the deadline, after which a second attempt begins
-DEATHS = (ActorDiedError, OutOfMemoryError)  # the second: by Ray's own watch over the memory
+HEDGE_AFTER_FRACTION = 0.7  # of the deadline
 
 
-class Graph:
-    """Preprocessor -> Generator as an AnswerService."""
+class ServePipeline:
+    """Preprocessor -> Generator, on replicas of Serve, as an AnswerService."""
 
     def __init__(
         self,
@@ -65,8 +66,8 @@ class Graph:
         self._preprocessor = preprocessor
         self._generator = generator
         self._limits = limits
-        attempt_timeout_s = limits.attempt_timeout_s or ATTEMPT_SHARE * limits.request_timeout_s
-        self._attempts = Attempts(attempt_timeout_s, meter)
+        hedge_after_s = limits.hedge_after_s or HEDGE_AFTER_FRACTION * limits.request_timeout_s
+        self._attempts = Attempts(hedge_after_s, meter)
         self._num_in_flight = 0
         self.is_ready = False
 
@@ -80,9 +81,9 @@ class Graph:
                 # A call into a lost node hangs rather than fails: each attempt has its time.
                 async with asyncio.timeout(WARM_UP_TIMEOUT_S):
                     first = AnswerRequest(sample, "warm-up", sampling=sampling)
-                    await self._asked("answer", first, attempts)
+                    await self._call("answer", first, attempts)
                     scored = ScoreRequest(sample, "warm-up", ("yes", "no"))
-                    await self._asked("score", scored, attempts)
+                    await self._call("score", scored, attempts)
                 self.is_ready = True
             except Exception:
                 logger.exception("warm-up failed; trying again in %s s", WARM_UP_RETRY_S)
@@ -108,18 +109,19 @@ class Graph:
         Until its first delta it is asked again like `answer`; what was said cannot be said again.
         """
         self._admit()
-        begun: Begun | None = None
-        deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s
+        opened: OpenStream | None = None
+        limit_s = self._limits.request_timeout_s
+        deadline = deadline_in(limit_s)
         try:
-            async with self._until(deadline):
-                begun = await self._begun(request)
-            delta: AnswerDelta | None = begun.first
+            async with until(deadline, limit_s):
+                opened = await self._open_stream(request)
+            delta: AnswerDelta | None = opened.first
             while delta is not None:
                 yield delta
                 # Not around the yield: the next delta may be asked for by another task.
-                async with self._until(deadline):
-                    delta = await anext(begun.deltas, None)
-            begun = None
+                async with until(deadline, limit_s):
+                    delta = await anext(opened.deltas, None)
+            opened = None
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except Exception as error:
@@ -127,43 +129,44 @@ class Graph:
         finally:
             self._num_in_flight -= 1
             # The client left, the deadline passed, or a stage failed: stop both.
-            if begun is not None:
-                begun.cancel()
+            if opened is not None:
+                opened.cancel()
 
-    async def _begun(self, request: AnswerRequest) -> "Begun":
-        """A stream as far as its first delta."""
+    async def _open_stream(self, request: AnswerRequest) -> "OpenStream":
+        """A stream whose first delta has come, by as many attempts as it takes."""
         key = await routing_key(request.source)
         return await self._attempts.first_result(
-            lambda number: self._begin(request, key, number), request.request_id, Begun.cancel
+            lambda number: self._attempt_stream(request, key, number),
+            request.request_id,
+            OpenStream.cancel,
         )
 
-    async def _begin(self, request: AnswerRequest, key: str, number: int) -> "Begun":
-        """One attempt at it."""
-        clip, generator = self._decode(request, key, number)
+    async def _attempt_stream(self, request: AnswerRequest, key: str, number: int) -> "OpenStream":
+        clip, generator = self._start_attempt(request, key, number)
         deltas = generator.options(stream=True).stream.remote(clip, without_source(request))
-        begun = Begun(clip, deltas)
+        opened = OpenStream(clip, deltas)
         try:
-            begun.first = await anext(deltas, None)
+            opened.first = await anext(deltas, None)
         except BaseException as error:
-            begun.cancel()
+            opened.cancel()
             if isinstance(error, Exception):
                 raise unwrap(error) from None
             raise
-        return begun
+        return opened
 
     async def _answer(self, request: AnswerRequest) -> Answer:
-        answer: Answer = await self._asked("answer", request, self._attempts)
+        answer: Answer = await self._call("answer", request, self._attempts)
         return answer
 
     async def _score(self, request: ScoreRequest) -> LabelScores:
-        scores: LabelScores = await self._asked("score", request, self._attempts)
+        scores: LabelScores = await self._call("score", request, self._attempts)
         return scores
 
-    async def _asked(self, method: str, request: Request, attempts: Attempts) -> Any:
-        """What that method of a generator says about the decoded clip."""
+    async def _call(self, method: str, request: Request, attempts: Attempts) -> Any:
+        """What that method of a Generator returns, by as many attempts as it takes."""
         key = await routing_key(request.source)
         return await attempts.first_result(
-            lambda number: self._send(method, request, key, number), request.request_id
+            lambda number: self._attempt_call(method, request, key, number), request.request_id
         )
 
     async def _admitted(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -174,8 +177,8 @@ class Graph:
             work.close()
             raise
         try:
-            deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s
-            async with self._until(deadline):
+            limit_s = self._limits.request_timeout_s
+            async with until(deadline_in(limit_s), limit_s):
                 return await work
         finally:
             self._num_in_flight -= 1
@@ -186,21 +189,8 @@ class Graph:
             raise OverloadedError(f"{limit} requests are in progress already; the limit is {limit}")
         self._num_in_flight += 1
 
-    @asynccontextmanager
-    async def _until(self, deadline: float) -> AsyncIterator[None]:
-        """Raises DeadlineExceededError at that time of the loop. A stage's own TimeoutError stays one."""
-        try:
-            async with asyncio.timeout_at(deadline) as timer:
-                yield
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            limit_s = self._limits.request_timeout_s
-            raise DeadlineExceededError(f"no answer within {limit_s} s") from None
-
-    async def _send(self, method: str, request: Request, key: str, number: int) -> Any:
-        """One attempt at it."""
-        clip, generator = self._decode(request, key, number)
+    async def _attempt_call(self, method: str, request: Request, key: str, number: int) -> Any:
+        clip, generator = self._start_attempt(request, key, number)
         answer = getattr(generator, method).remote(clip, without_source(request))
         try:
             return await answer
@@ -211,13 +201,20 @@ class Graph:
                 raise unwrap(error) from None
             raise
 
-    def _decode(
+    def _start_attempt(
         self, request: Request, key: str, number: int
     ) -> tuple[DeploymentResponse, DeploymentHandle]:
-        """The clip, to be passed on un-awaited so that its pixels go from replica to replica; and to whom.
+        """Begins the decoding.
 
-        Requests of one clip go to the replicas that hold it; a further attempt begins at others.
+        Requests about one clip go to the replicas that hold it; a further attempt begins at others.
+
+        Returns:
+            The clip, to be passed on un-awaited so that its pixels go from replica to replica; and the
+            Generator to pass it to.
         """
+        # Serve's routers tell waiting calls apart by an id that all calls of one HTTP request share: of two
+        # attempts that wait for a replica at once, one would wait for ever.
+        _set_request_context(_internal_request_id=uuid4().hex)
         if number:
             key += f"{AGAIN}{request.request_id}-{number}"
         preprocessor = self._preprocessor.options(session_id=key, _by_reference=True)
@@ -229,7 +226,7 @@ class Graph:
 
 
 @dataclass(slots=True)
-class Begun:
+class OpenStream:
     """A stream whose first delta has come, and what stops it."""
 
     clip: DeploymentResponse
@@ -264,8 +261,11 @@ def unwrap(error: Exception) -> Exception:
     if isinstance(cause, DeploymentUnavailableError):
         return NotReadyError(cause.message)
     # The second: of the clip's producer, before the generator had the clip. Serve wraps it.
-    if isinstance(cause, DEATHS) or isinstance(cause.__cause__, DEATHS):
-        return ReplicaDiedError(f"the replica that held the request is gone: {cause}")
+    for death in (cause, cause.__cause__):
+        if isinstance(death, ActorDiedError):
+            died = ReplicaDiedError(f"the replica that held the request is gone: {cause}")
+            died.replica_id = death.actor_id
+            return died
     if isinstance(cause, (RayError, RayServeException)):
         return ReplicaLostError(f"a call to a replica failed: {cause}")
     return error

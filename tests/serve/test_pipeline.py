@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from ray import cloudpickle, serve
+from ray.serve.context import _set_request_context
 from serve import stages as stages_module
 from serve.stages import FakeGenerator, FakePreprocessor, Root
 
 from serve_app.deployments.clip_router import clip_affinity
-from serve_app.deployments.graph import Graph
+from serve_app.deployments.pipeline import ServePipeline
 from serve_app.errors import (
     ClipOverLimitError,
     DeadlineExceededError,
@@ -54,8 +55,8 @@ def stages(server_url: str, log: Path) -> Iterator[None]:
     serve.delete(APP)
 
 
-def graph(**limits: float) -> Graph:
-    return Graph(
+def pipeline(**limits: float) -> ServePipeline:
+    return ServePipeline(
         serve.get_deployment_handle("FakePreprocessor", APP),
         serve.get_deployment_handle("FakeGenerator", APP),
         LimitSettings.model_validate(limits),
@@ -63,8 +64,8 @@ def graph(**limits: float) -> Graph:
     )
 
 
-async def ask(graph: Graph, path: str, question: str = "?") -> Answer:
-    return await graph.answer(AnswerRequest(ClipSource(path=path), question))
+async def ask(pipeline: ServePipeline, path: str, question: str = "?") -> Answer:
+    return await pipeline.answer(AnswerRequest(ClipSource(path=path), question))
 
 
 async def wait_for(log: Path, line: str) -> None:
@@ -75,9 +76,10 @@ async def wait_for(log: Path, line: str) -> None:
 
 async def test_requests_of_one_clip_go_to_one_replica_of_each_stage(stages: None) -> None:
     seen: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    shared = pipeline()  # a new one would have to learn first how busy each replica is
     for _ in range(4):
         for number in range(8):
-            answer = await ask(graph(), f"clip {number}")
+            answer = await ask(shared, f"clip {number}")
             pids = answer.provenance
             seen[f"clip {number}"].add((pids["preprocessor"], pids["generator"]))
     assert all(len(replicas) == 1 for replicas in seen.values())
@@ -87,14 +89,14 @@ async def test_requests_of_one_clip_go_to_one_replica_of_each_stage(stages: None
 
 async def test_an_error_of_either_stage_arrives_as_itself(stages: None) -> None:
     with pytest.raises(ClipOverLimitError, match=r"^clip lasts 61.0 s; the limit is 60.0 s$"):
-        await ask(graph(), "bad")
+        await ask(pipeline(), "bad")
     with pytest.raises(QuestionTooLongError, match="at most 2048"):
-        await ask(graph(), "good", "fail")
+        await ask(pipeline(), "good", "fail")
 
 
 async def test_a_bug_in_a_stage_stays_a_bug(stages: None) -> None:
     with pytest.raises(ZeroDivisionError):
-        await ask(graph(), "good", "crash")
+        await ask(pipeline(), "good", "crash")
 
 
 @pytest.mark.parametrize(("path", "question"), [("die", "?"), ("good", "die")])
@@ -102,8 +104,8 @@ async def test_what_kills_two_replicas_is_not_tried_on_a_third(
     stages: None, path: str, question: str
 ) -> None:
     with pytest.raises(PoisonedRequestError, match="2 replicas in a row died"):
-        await ask(graph(), path, question)
-    assert (await ask(graph(), "good")).text == "ok"
+        await ask(pipeline(), path, question)
+    assert (await ask(pipeline(), "good")).text == "ok"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ async def test_what_kills_two_replicas_is_not_tried_on_a_third(
     [("once a clip", "?"), ("good", "once a question"), ("hang a clip", "?"), ("good", "hang")],
 )
 async def test_a_request_outlives_its_replica(stages: None, path: str, question: str) -> None:
-    answer = await ask(graph(attempt_timeout_s=2), path, question)
+    answer = await ask(pipeline(hedge_after_s=2), path, question)
     assert answer.text == "ok"
 
 
@@ -119,21 +121,40 @@ async def test_a_clip_whose_producer_cannot_be_reached_is_decoded_elsewhere_at_o
     stages: None,
 ) -> None:
     # By Serve itself the generator would be asked about the failed clip again and again.
-    impatient = graph(attempt_timeout_s=60, request_timeout_s=10)
+    impatient = pipeline(hedge_after_s=60)
     assert (await ask(impatient, "out of reach")).text == "ok"
     assert [each.text async for each in stream(impatient, "?", "out of reach too")] == ["o", "k"]
 
 
+async def test_requests_that_wait_under_one_id_of_serves_are_all_answered(
+    stages: None, log: Path
+) -> None:
+    _set_request_context(_internal_request_id="of one HTTP request")  # as its attempts have it
+    log.write_text("")
+    shared = pipeline()
+    everywhere = []
+    for number in range(8):
+        everywhere.append(asyncio.create_task(ask(shared, f"clip {number}", "wait")))
+        await wait_for(log, "answer started\n" * (number + 1))
+    waiting = [asyncio.create_task(ask(shared, "clip 1")) for _ in range(2)]
+    done, _ = await asyncio.wait(waiting, timeout=1)
+    assert not done, "there was room"
+    for task in everywhere:
+        task.cancel()
+    assert [answer.text for answer in await asyncio.gather(*waiting)] == ["ok", "ok"]
+    await asyncio.gather(*everywhere, return_exceptions=True)
+
+
 async def test_a_score_outlives_its_replica(stages: None) -> None:
     request = ScoreRequest(ClipSource(path="good"), "once a score", ("a", "b"))
-    assert (await graph().score(request)).probabilities == {"a": 0.5, "b": 0.5}
+    assert (await pipeline().score(request)).probabilities == {"a": 0.5, "b": 0.5}
 
 
 @pytest.mark.parametrize("question", ["once a stream", "hang a stream"])
 async def test_a_stream_outlives_its_replica_until_it_has_begun(
     stages: None, question: str
 ) -> None:
-    patient = graph(attempt_timeout_s=2)
+    patient = pipeline(hedge_after_s=2)
     assert [each.text async for each in stream(patient, question)] == ["o", "k"]
     deltas = stream(patient, "late death")
     assert (await anext(deltas)).text == "o"
@@ -143,12 +164,12 @@ async def test_a_stream_outlives_its_replica_until_it_has_begun(
 
 async def test_what_hangs_for_ever_ends_at_the_deadline(stages: None) -> None:
     with pytest.raises(DeadlineExceededError):
-        await ask(graph(attempt_timeout_s=0.5, request_timeout_s=2), "slow")
+        await ask(pipeline(hedge_after_s=0.5, request_timeout_s=2), "slow")
 
 
 async def test_the_warm_up_tries_until_a_request_goes_through(stages: None, log: Path) -> None:
     log.write_text("")
-    cold = graph()
+    cold = pipeline()
     await cold.warm_up()
     assert cold.is_ready
     assert "warm-up failed" in log.read_text()
@@ -156,21 +177,21 @@ async def test_the_warm_up_tries_until_a_request_goes_through(stages: None, log:
 
 async def test_the_deadline_cancels_the_generator(stages: None, log: Path) -> None:
     log.write_text("")
-    with pytest.raises(DeadlineExceededError, match=r"within 1.0 s"):
-        await ask(graph(request_timeout_s=1.0), "good", "wait")
+    with pytest.raises(DeadlineExceededError, match=r"within 3.0 s"):
+        await ask(pipeline(request_timeout_s=3.0), "good", "wait")
     await wait_for(log, "answer cancelled")
 
 
 async def test_the_deadline_cancels_the_preprocessor(stages: None, log: Path) -> None:
     log.write_text("")
     with pytest.raises(DeadlineExceededError):
-        await ask(graph(request_timeout_s=1.0), "slow")
+        await ask(pipeline(request_timeout_s=3.0), "slow")
     await wait_for(log, "decode cancelled")
 
 
 async def test_leaving_cancels_the_stage_at_work(stages: None, log: Path) -> None:
     log.write_text("")
-    leaving = asyncio.create_task(ask(graph(), "good", "wait"))
+    leaving = asyncio.create_task(ask(pipeline(), "good", "wait"))
     await wait_for(log, "answer started")
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -179,7 +200,7 @@ async def test_leaving_cancels_the_stage_at_work(stages: None, log: Path) -> Non
 
 
 async def test_a_full_stage_is_overloaded_and_recovers(stages: None) -> None:
-    few = graph()
+    few = pipeline()
     waiting = [asyncio.create_task(ask(few, f"clip {n}", "wait")) for n in range(40)]
     done, pending = await asyncio.wait(waiting, timeout=5)
     assert done, "nothing was refused"
@@ -187,12 +208,12 @@ async def test_a_full_stage_is_overloaded_and_recovers(stages: None) -> None:
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
-    assert (await ask(graph(), "clip 1")).text == "ok"
+    assert (await ask(pipeline(), "clip 1")).text == "ok"
 
 
 async def test_the_ingress_refuses_over_its_own_limit(stages: None, log: Path) -> None:
     log.write_text("")
-    full = graph(max_in_flight=1)
+    full = pipeline(max_in_flight=1)
     first = asyncio.create_task(ask(full, "good", "wait"))
     await wait_for(log, "answer started")
     with pytest.raises(OverloadedError, match="the limit is 1"):
@@ -202,29 +223,31 @@ async def test_the_ingress_refuses_over_its_own_limit(stages: None, log: Path) -
     assert (await ask(full, "good")).text == "ok"
 
 
-def stream(graph: Graph, question: str, path: str = "a clip") -> AsyncIterator[AnswerDelta]:
-    return graph.stream(AnswerRequest(ClipSource(path=path), question))
+def stream(
+    pipeline: ServePipeline, question: str, path: str = "a clip"
+) -> AsyncIterator[AnswerDelta]:
+    return pipeline.stream(AnswerRequest(ClipSource(path=path), question))
 
 
 async def test_a_stream_crosses_in_pieces(stages: None) -> None:
-    deltas = [delta async for delta in stream(graph(), "?")]
+    deltas = [delta async for delta in stream(pipeline(), "?")]
     assert [delta.text for delta in deltas] == ["o", "k"]
     assert deltas[-1].usage is not None
 
 
 async def test_a_streams_errors_keep_their_class(stages: None) -> None:
     with pytest.raises(QuestionTooLongError, match="at most 2048"):
-        await anext(stream(graph(), "fail"))
+        await anext(stream(pipeline(), "fail"))
     with pytest.raises(ClipOverLimitError, match=r"61\.0 s"):
-        await anext(stream(graph(), "?", "bad clip"))
-    deltas = stream(graph(), "break")
+        await anext(stream(pipeline(), "?", "bad clip"))
+    deltas = stream(pipeline(), "break")
     assert (await anext(deltas)).text == "o"
     with pytest.raises(EngineError):
         await anext(deltas)
 
 
 async def test_a_stream_that_nobody_reads_is_stopped(stages: None, log: Path) -> None:
-    limited = graph(max_in_flight=1)
+    limited = pipeline(max_in_flight=1)
     deltas = stream(limited, "wait")
     await anext(deltas)
     await wait_for(log, "stream started")
@@ -236,7 +259,7 @@ async def test_a_stream_that_nobody_reads_is_stopped(stages: None, log: Path) ->
 
 
 async def test_a_stream_ends_at_its_deadline(stages: None) -> None:
-    deltas = stream(graph(request_timeout_s=1.0), "wait")
+    deltas = stream(pipeline(request_timeout_s=1.0), "wait")
     await anext(deltas)
     with pytest.raises(DeadlineExceededError, match=r"within 1\.0 s"):
         await anext(deltas)

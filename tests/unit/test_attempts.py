@@ -88,15 +88,41 @@ async def test_what_was_lost_without_two_deaths_in_a_row_killed_nobody(
     assert await run(Work(*errors, "answer")) == "answer"
 
 
+async def test_one_death_counts_once_however_many_attempts_were_inside() -> None:
+    engine, replica = EngineDeadError("x"), ReplicaDiedError("x")
+    engine.replica_id = replica.replica_id = "a"
+    assert await run(Work(engine, replica, GONE, "answer")) == "answer"
+    other = ReplicaDiedError("x")
+    other.replica_id = "b"
+    with pytest.raises(PoisonedRequestError):
+        await run(Work(engine, other))
+
+
+async def test_silence_is_timed_from_the_requests_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "RECHECK_S", 0.05)
+    work = Work(60.0, "answer")
+
+    async def lost_at_last(number: int) -> str:
+        if number == 0:
+            await asyncio.sleep(1)
+            raise LOST
+        return await work(number)
+
+    async with asyncio.timeout(2):  # 1 s until the loss, and not 1.5 s of patience from there
+        assert await Attempts(1.5, Outcomes()).first_result(lost_at_last, "r") == "answer"
+
+
 async def test_an_engine_that_was_gone_in_between_excuses_nobody() -> None:
     with pytest.raises(PoisonedRequestError):
         await run(Work(DIED, GONE, DIED, "answer"))
 
 
-async def test_a_refusal_elsewhere_leaves_the_first_attempt_at_work() -> None:
-    work = Work(0.2, OverloadedError("full"), "never asked")
+async def test_a_refusal_elsewhere_leaves_the_first_attempt_at_work_and_is_asked_again() -> None:
+    work = Work(0.5, OverloadedError("full"), 60.0)
     assert await run(work, 0.05) == "late 0"
-    assert work.numbers == [0, 1]
+    assert work.numbers == [0, 1, 2]
+    silent = Work(60.0, OverloadedError("full"), NotReadyError("x"), "answer")
+    assert await run(silent, 0.05) == "answer"
     with pytest.raises(ClipNotFoundError):  # which is so wherever it is asked
         await run(Work(0.2, ClipNotFoundError("x")), 0.05)
 
@@ -106,7 +132,7 @@ async def test_a_silent_attempt_is_joined_by_another_and_the_first_answer_counts
     assert await run(silent, 0.05, outcomes) == "answer"
     await asyncio.sleep(0)
     assert silent.num_cancelled == 1
-    assert outcomes.counts == {"timed_out": 1}
+    assert outcomes.counts == {"hedged": 1}
     slow = Work(0.2, 60.0)  # it keeps its place in the queue
     assert await run(slow, 0.05) == "late 0"
     await asyncio.sleep(0)

@@ -15,7 +15,7 @@ from ray.serve.exceptions import (
     RayServeException,
 )
 
-from serve_app.deployments.graph import unwrap
+from serve_app.deployments.pipeline import unwrap
 from serve_app.errors import (
     ClipNotFoundError,
     NotReadyError,
@@ -43,7 +43,7 @@ def in_a_task(error: Exception) -> Exception:
         (ActorDiedError(), ReplicaDiedError),
         (in_a_task(ActorDiedError()), ReplicaDiedError),
         (upstream_death(), ReplicaDiedError),
-        (OutOfMemoryError("by Ray's memory monitor"), ReplicaDiedError),
+        (OutOfMemoryError("by Ray's memory monitor"), ReplicaLostError),
         (ActorUnavailableError("network", None), ReplicaLostError),
         (ObjectLostError("ff", None, ""), ReplicaLostError),
         (RayServeException("x"), ReplicaLostError),

@@ -36,7 +36,7 @@ def test_a_shipped_config_loads_and_builds(path: Path, tiny_checkpoint: Path) ->
     assert app.build(app_settings(config)) is not None
 
 
-def test_the_known_deployment_names_are_those_of_the_graph() -> None:
+def test_the_known_deployment_names_are_those_of_the_application() -> None:
     names = {deployment.__name__ for deployment in (Ingress, Preprocessor, Generator)}
     assert names == serve_config.DEPLOYMENT_NAMES
 
