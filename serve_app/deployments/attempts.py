@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from serve_app.errors import (
+    DecoderUnavailableError,
     EngineDeadError,
     EngineGoneError,
     PoisonedRequestError,
@@ -85,7 +86,9 @@ class Attempts:
                 self._note_loss(request, error)
             except ServeAppError as error:
                 # No room elsewhere, say. The other attempt keeps its place in the queue.
-                if isinstance(error, RequestError) or not request.tasks:
+                if isinstance(error, RequestError) or not (
+                    request.tasks or _is_local(request, error)
+                ):
                     raise
             if len(request.tasks) < 1 + request.is_hedged:
                 request.begin(_pause_s(request.num_begun - 1))
@@ -167,6 +170,11 @@ class _Running(Generic[Result]):
         for task in self.tasks:
             task.cancel()
             task.add_done_callback(end)
+
+
+def _is_local(request: _Running[Any], error: ServeAppError) -> bool:
+    """Whether it may be the trouble of one machine: asked again, once."""
+    return isinstance(error, DecoderUnavailableError) and request.num_begun == 1
 
 
 def _pause_s(number: int) -> float:

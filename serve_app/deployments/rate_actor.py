@@ -15,19 +15,25 @@ class SharedCounter:
     """A RateCounter. Where the actor does not answer, each replica counts for itself."""
 
     def __init__(self) -> None:
-        self._actor: Any = None
+        self._lookup: asyncio.Task[Any] | None = None
         self._own = MemoryCounter()
 
     async def take(self, who: str, rate: str) -> Allowance:
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                if self._actor is None:
-                    self._actor = await asyncio.to_thread(_get_actor)
-                allowance: Allowance = await self._actor.take.remote(who, rate)
+                actor = await self._actor()
+                allowance: Allowance = await actor.take.remote(who, rate)
                 return allowance
         except (ray.exceptions.RayError, TimeoutError, ValueError):
-            self._actor = None  # looked up again the next time
+            if self._lookup is not None and self._lookup.done():
+                self._lookup = None  # looked up again the next time
             return await self._own.take(who, rate)
+
+    async def _actor(self) -> Any:
+        """One look-up at a time: without the cluster's head it keeps its thread for a minute."""
+        if self._lookup is None:
+            self._lookup = asyncio.create_task(asyncio.to_thread(_get_actor))
+        return await asyncio.shield(self._lookup)
 
 
 def _get_actor() -> Any:

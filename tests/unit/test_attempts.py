@@ -9,6 +9,7 @@ from serve_app.deployments import attempts
 from serve_app.deployments.attempts import Attempts
 from serve_app.errors import (
     ClipNotFoundError,
+    DecoderUnavailableError,
     EngineDeadError,
     EngineGoneError,
     NotReadyError,
@@ -188,6 +189,12 @@ async def test_a_second_result_is_discarded() -> None:
     first = await Attempts(0.01, Outcomes()).first_result(attempt, "r", discarded.append)
     await asyncio.sleep(0)
     assert {first, *discarded} == {0, 1}
+
+
+async def test_a_decoder_that_does_not_start_is_asked_for_elsewhere_once() -> None:
+    assert await run(Work(DecoderUnavailableError("x"), "answer")) == "answer"
+    with pytest.raises(DecoderUnavailableError):
+        await run(Work(DecoderUnavailableError("x"), DecoderUnavailableError("x"), "answer"))
 
 
 @pytest.mark.parametrize(
