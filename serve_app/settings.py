@@ -173,6 +173,11 @@ class EngineSettings(Settings):
         ge=0,
         description="GiB of clips, as the model takes them, held in the engine for more questions; 0: none.",
     )
+    stall_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="An engine that has requests and makes no step for so long hangs; it is replaced.",
+    )
     extra_args: dict[str, Any] = Field(
         default={}, description="Any further argument of vLLM's AsyncEngineArgs."
     )

@@ -16,6 +16,7 @@ from serve_app.engine.label_tree import Tokens, label_tree, share_out
 from serve_app.engine.load import KV_CACHE_USAGE, RUNNING, WAITING, gauge
 from serve_app.engine.outputs import StreamTrim, answer_text, engine_timings_ms, token_scores, usage
 from serve_app.engine.params import sampling_params, scoring_params
+from serve_app.engine.stall import NUM_STEPS, StallWatch
 from serve_app.engine.vllm_errors import vllm_errors
 from serve_app.errors import (
     EngineError,
@@ -64,6 +65,7 @@ class Engine:
             )
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"the engine does not start: {error}") from error
+        self._stall = StallWatch(settings.stall_timeout_s)
         self._max_model_len: int = self._llm.model_config.max_model_len
         self._dtype = str(self._llm.model_config.dtype).removeprefix("torch.")
         config = self._llm.model_config.hf_config
@@ -165,10 +167,12 @@ class Engine:
 
     async def check_health(self) -> None:
         """Raises:
-        EngineDeadError: the engine process is gone; this object cannot recover.
+        EngineDeadError: the engine process is gone or hangs; this object cannot recover.
         """
         with vllm_errors():
             await self._llm.check_health()
+        num_unfinished = self._llm.get_num_unfinished_requests()
+        self._stall.check(num_unfinished, gauge(NUM_STEPS), time.monotonic())
 
     def load(self) -> EngineLoad:
         """How full the engine is after its last step, by vLLM's own gauges."""

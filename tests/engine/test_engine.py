@@ -2,17 +2,21 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from engine.reference import Reference
+from processes import is_engine
 
 from serve_app.engine.engine import Engine
 from serve_app.engine.load import RUNNING, gauge
-from serve_app.errors import EngineError, QuestionTooLongError
+from serve_app.engine.stall import StallWatch
+from serve_app.errors import EngineDeadError, EngineError, QuestionTooLongError
 from serve_app.types import NO_SOURCE, AnswerRequest, Clip, Parity, PromptOptions, Sampling
 
 QUESTIONS = (
@@ -223,4 +227,38 @@ async def test_cancelling_aborts_in_the_engine(engine: Engine, decoded_clips: li
 
 
 async def test_a_healthy_engine_passes_its_check(engine: Engine) -> None:
+    await engine.check_health()
+
+
+async def test_an_engine_that_is_busy_passes_its_check(
+    engine: Engine, decoded_clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_s = 1.0
+    monkeypatch.setattr(engine, "_stall", StallWatch(limit_s))
+    long = ask("Tell all.", Sampling(temperature=0, max_tokens=700))
+    started = time.monotonic()
+    asking = asyncio.gather(*(engine.answer(clip, long) for clip in decoded_clips * 4))
+    while not asking.done():
+        await engine.check_health()
+        await asyncio.sleep(0.1)
+    await asking
+    assert time.monotonic() - started > 1.5 * limit_s, "it took too short a time to tell"
+
+
+async def test_an_engine_that_hangs_fails_its_check(
+    engine: Engine, decoded_clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_stall", StallWatch(1.0))
+    (process,) = filter(is_engine, psutil.Process().children(recursive=True))
+    process.suspend()
+    asking = asyncio.create_task(engine.answer(decoded_clips[0], ask("a question nobody reads")))
+    try:
+        with pytest.raises(EngineDeadError, match="1 requests and has made no step for"):
+            async with asyncio.timeout(30):
+                while True:
+                    await engine.check_health()
+                    await asyncio.sleep(0.2)
+    finally:
+        process.resume()
+    assert (await asking).text
     await engine.check_health()
