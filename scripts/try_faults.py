@@ -1,6 +1,7 @@
 """Kills, takes away and replaces parts of a server under load, on a cluster of several nodes on this machine.
 
     python scripts/try_faults.py kills      a Generator is killed every 10 s, and a node goes
+    python scripts/try_faults.py hang       an engine stops answering and does not end
     python scripts/try_faults.py rollout    a new configuration is deployed
     python scripts/try_faults.py scale      from one Generator to four and back, by load
     python scripts/try_faults.py zero       the last Generator goes when nobody asks; then all ask at once
@@ -27,7 +28,7 @@ def main() -> int:
     )
     parser.add_argument(
         "scenario",
-        choices=("kills", "rollout", "scale", "zero", "ingress", "hosts", "affinity"),
+        choices=("kills", "hang", "rollout", "scale", "zero", "ingress", "hosts", "affinity"),
     )
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60.0)

@@ -44,6 +44,13 @@ class FakeCluster:
         victim.send_signal(signal.SIGKILL)
         return victim.pid
 
+    def suspend_an_engine(self) -> psutil.Process:
+        """SIGSTOP to one of them by chance: it neither answers nor ends."""
+        replica = random.choice(self.replicas("Generator"))
+        (engine,) = (p for p in replica.children() if "EngineCore" in p.name())
+        engine.suspend()
+        return engine
+
     async def remove_node(self) -> None:
         """One with a GPU goes, with all that runs there and without a word."""
         node = self.gpu_nodes.pop()

@@ -68,11 +68,11 @@ async def zero(folder: Path, num_clients: int, seconds: float) -> dict[str, Any]
 
 async def _seconds_until(num_generators: int) -> float:
     started = time.monotonic()
-    await until(lambda: _has_generators(num_generators))
+    await until(lambda: has_generators(num_generators))
     return round(time.monotonic() - started, 1)
 
 
-async def _has_generators(number: int) -> bool:
+async def has_generators(number: int) -> bool:
     """Exactly so many, all of them running."""
     from ray import serve
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from faults.affinity_scenario import affinity
 from faults.cluster import APP_NAME, fake_cluster, write_config
 from faults.host_scenario import hosts
 from faults.load import prepared, until
-from faults.scale_scenarios import scale, zero
+from faults.scale_scenarios import has_generators, scale, zero
 from serve_app.serve_config import load_serve_config
 from serve_app.server import deploy, running_server
 
@@ -58,6 +59,29 @@ async def rollout(folder: Path, num_clients: int, seconds: float) -> Figures:
             return load.figures() | {"rollout_s": round(took_s, 1)}
 
 
+async def hang(folder: Path, num_clients: int, seconds: float) -> Figures:
+    """One of two engines stops and does not end: its replica is replaced."""
+    with fake_cluster(2) as cluster:
+        generator, engine = {"num_replicas": 2}, {"stall_timeout_s": 5.0}
+        config = load_serve_config(write_config(folder, generator, folder, engine=engine))
+        with running_server(config, cluster.address) as url:
+            load = await prepared(url, folder)
+            async with load.running(num_clients):
+                await asyncio.sleep(seconds / 2)
+                hung = cluster.suspend_an_engine()
+                started = time.monotonic()
+                await until(lambda: _is_gone(hung))
+                gone_after_s = time.monotonic() - started
+                await until(_has_noticed)
+                await until(lambda: has_generators(2))
+                replaced_after_s = time.monotonic() - started
+                await asyncio.sleep(seconds / 2)
+            return load.figures() | {
+                "gone_after_s": round(gone_after_s, 1),
+                "replaced_after_s": round(replaced_after_s, 1),
+            }
+
+
 async def ingress(folder: Path, num_clients: int, seconds: float) -> Figures:
     """An ingress replica is killed, twice: clients who try again lose nothing."""
     with fake_cluster(1) as cluster:
@@ -77,6 +101,15 @@ async def ingress(folder: Path, num_clients: int, seconds: float) -> Figures:
             }
 
 
+async def _has_noticed() -> bool:
+    """Serve goes on calling a dead replica running for a while."""
+    return not await has_generators(2)
+
+
+async def _is_gone(process: psutil.Process) -> bool:
+    return not process.is_running()
+
+
 async def _is_rolled_out(url: str, model_name: str) -> bool:
     """The new configuration answers, and nothing of the old one is left."""
     from ray import serve
@@ -89,5 +122,5 @@ async def _is_rolled_out(url: str, model_name: str) -> bool:
 
 
 SCENARIOS: dict[str, Callable[[Path, int, float], Coroutine[Any, Any, Figures]]] = {
-    each.__name__: each for each in (kills, rollout, scale, zero, ingress, hosts, affinity)
+    each.__name__: each for each in (kills, hang, rollout, scale, zero, ingress, hosts, affinity)
 }

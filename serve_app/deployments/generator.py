@@ -62,14 +62,14 @@ class Generator:
 
     @contextmanager
     def _ending_without_engine(self) -> Iterator[None]:
-        """A replica whose engine is dead goes at once, so that requests go to others.
+        """A replica whose engine is dead or hangs goes at once, so that requests go to others.
 
         Serve would find out after several failed health checks, and send it requests until then.
         """
         try:
             yield
         except EngineDeadError as error:
-            logger.error("the engine is dead, and so this replica ends: %s", error)
+            logger.error("this replica ends, for its engine does not work: %s", error)
             error.replica_id = ray.get_runtime_context().get_actor_id()
             loop = asyncio.get_running_loop()
             loop.call_later(LAST_ERRORS_S, os._exit, 1)
@@ -85,7 +85,8 @@ class Generator:
 
     async def check_health(self) -> None:
         """Called by Serve every health_check_period_s."""
-        await self._engine.check_health()
+        with self._ending_without_engine():
+            await self._engine.check_health()
 
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
