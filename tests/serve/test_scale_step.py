@@ -20,7 +20,7 @@ from serve_app.types import AnswerRequest, ClipSource
 APP, REAL_APP = "scaled", "emotion-llama"
 MAX_NUM_SEQS = 4
 ANSWER_S = 1.0
-# As docs/decisions/autoscaling.md gives it, with the delays of a test.
+# As in configs/serve.multi-gpu.yaml, with the delays of a test.
 SCALING: dict[str, Any] = {
     "min_replicas": 1,
     "max_replicas": 3,
