@@ -3,6 +3,8 @@
 import ctypes
 import os
 import signal
+from multiprocessing import resource_tracker
+from multiprocessing.util import Finalize
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ENGINE_OWNER = "EMOTION_LLAMA_ENGINE_OWNER"  # environment: pid of the process that holds the Engine
@@ -16,6 +18,16 @@ def die_with_parent() -> None:
 def own_engines() -> None:
     """Called before an engine starts: its processes inherit who they belong to."""
     os.environ[ENGINE_OWNER] = str(os.getpid())
+
+
+def end_resource_tracker_at_exit() -> None:
+    """Called in an actor that uses multiprocessing: else its process may outlive its cluster.
+
+    Where Ray rotates logs, a worker that exits waits until nobody holds its output any more.
+    multiprocessing's resource tracker does, until the worker has exited.
+    """
+    # After multiprocessing's own finalizers, the last of which still talk to the tracker.
+    Finalize(None, resource_tracker._resource_tracker._stop, exitpriority=-1000)  # type: ignore[attr-defined]
 
 
 def end_engine_with_owner() -> None:

@@ -14,6 +14,7 @@ from serve_app.batch.loop import BackgroundLoop
 from serve_app.batch.rows import DecodedUnit, Unit
 from serve_app.checkpoint import read_image_size
 from serve_app.engine.engine import Engine
+from serve_app.lifetime import end_resource_tracker_at_exit
 from serve_app.settings import AppSettings
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class DecodeStage:
     """Actor: one pool of decode workers."""
 
     def __init__(self, settings: AppSettings) -> None:
+        end_resource_tracker_at_exit()
         self._loop = BackgroundLoop()
         self._decoding = self._loop.run(self._start(settings))
 
@@ -43,6 +45,7 @@ class AnswerStage:
     """Actor: one engine."""
 
     def __init__(self, settings: AppSettings, concurrency: int, deaths: Any) -> None:
+        end_resource_tracker_at_exit()
         self._loop = BackgroundLoop()
         self._answering = self._loop.run(self._start(settings, concurrency, deaths))
 

@@ -1,12 +1,15 @@
 """A batch answers as HTTP does: OpenAI's batch file goes in, and OpenAI's client reads what comes out."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
@@ -23,6 +26,7 @@ QUESTIONS = (
     "Which emotion is it?",
 )
 TIMEOUT_S = 280
+MARK = "EMOTION_LLAMA_TEST_OF"  # in the environment of the batch's processes
 
 Line = dict[str, Any]
 
@@ -66,9 +70,26 @@ def outputs(lines: list[Line], tmp_path_factory: pytest.TempPathFactory) -> list
     files = ["--input", str(folder / "in.jsonl"), "--output", str(folder / "out.jsonl")]
     model = ["--config", str(LAPTOP), "--model", str(DEMO_CHECKPOINT)]
     command = [sys.executable, "-m", "serve_app.cli", "batch", *files, *model]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    environment = {**os.environ, MARK: "batch"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
     assert done.returncode == 3, done.stderr
     return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+
+
+def test_its_processes_end_with_it(outputs: list[Line]) -> None:
+    deadline = time.monotonic() + 30
+    while left := [process for process in psutil.process_iter() if is_marked(process)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def is_marked(process: psutil.Process) -> bool:
+    try:
+        return MARK in process.environ() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def test_openais_client_parses_every_answer(lines: list[Line], outputs: list[Line]) -> None:
