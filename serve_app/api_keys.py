@@ -21,7 +21,7 @@ from serve_app.validation import describe_problems
 
 logger = logging.getLogger(__name__)
 
-ENVIRONMENT = "EMOTION_LLAMA_API_KEYS"  # the same JSON as in the file
+KEYS_VARIABLE = "EMOTION_LLAMA_API_KEYS"  # the same JSON as in the file
 CHECK_EVERY_S = 1.0
 
 
@@ -57,7 +57,7 @@ class KeyStore:
     @property
     def is_open(self) -> bool:
         """No key at all: everybody may ask."""
-        return self._path is None and not os.environ.get(ENVIRONMENT)
+        return self._path is None and not os.environ.get(KEYS_VARIABLE)
 
     def find(self, presented: str) -> ApiKey | None:
         """The key, if it is one and has not expired. Takes the same time for every wrong one."""
@@ -84,7 +84,11 @@ class KeyStore:
             logger.error("keys stay as they were: %s", error)
 
     def _load(self) -> None:
-        keys = _parse(os.environ[ENVIRONMENT], ENVIRONMENT) if os.environ.get(ENVIRONMENT) else []
+        keys = (
+            _parse(os.environ[KEYS_VARIABLE], KEYS_VARIABLE)
+            if os.environ.get(KEYS_VARIABLE)
+            else []
+        )
         if self._path is not None:
             try:
                 self._modified_ns = self._path.stat().st_mtime_ns

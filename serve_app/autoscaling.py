@@ -14,7 +14,7 @@ from ray.serve.config import AutoscalingContext
 from serve_app.settings import EngineLoadSettings
 from serve_app.types import EngineLoad
 
-ROUNDING = 1e-9  # a mean over floats of exactly two replicas' worth must not ask for a third
+EPSILON = 1e-9  # a mean over floats of exactly two replicas' worth must not ask for a third
 
 
 class EngineLoadPolicy:
@@ -70,12 +70,12 @@ class EngineLoadPolicy:
         settings = self._settings
         target: int = context.target_num_replicas
         num_ready: int = context.current_num_replicas
-        up = math.ceil(least - ROUNDING)
+        up = math.ceil(least - EPSILON)
         if up > target:
             # By what runs, not by what was asked for: a queue that grows while replicas start is no news.
             limit = max(num_ready + 1, math.floor(num_ready * settings.max_upscale_factor))
             return max(target, min(up, limit))
-        down = math.ceil(most / (1 - settings.tolerance) - ROUNDING)
+        down = math.ceil(most / (1 - settings.tolerance) - EPSILON)
         if down < target:
             step = max(1, math.floor(target * settings.max_downscale_share))
             return max(down, target - step)

@@ -18,9 +18,10 @@ from serve_app.api.request_log import RequestLog, log_to_stderr
 from serve_app.errors import BodyTooLargeError
 from serve_app.settings import LimitSettings
 
-ENVIRONMENT = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"  # Serve's; its value is CALLBACK
+CALLBACK_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"  # Serve's; its value is CALLBACK
 CALLBACK = "serve_app.proxy:middlewares"
-MAX_BODY_BYTES = "EMOTION_LLAMA_MAX_BODY_BYTES"  # limits.max_body_bytes: proxies know no settings
+# limits.max_body_bytes: a proxy does not get the settings.
+MAX_BODY_BYTES_VARIABLE = "EMOTION_LLAMA_MAX_BODY_BYTES"
 
 
 # Of one body: more than a network brings, and what replicas keep up with.
@@ -33,7 +34,7 @@ def middlewares() -> list[Middleware]:
     log_to_stderr()
     from serve_app.deployments.ray_meter import RayMeter  # only here is it inside of Ray
 
-    limit = int(os.environ.get(MAX_BODY_BYTES, LimitSettings().max_body_bytes))
+    limit = int(os.environ.get(MAX_BODY_BYTES_VARIABLE, LimitSettings().max_body_bytes))
     return [Middleware(BodyGate, max_body_bytes=limit, observers=Observers(RayMeter()))]
 
 

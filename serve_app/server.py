@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from serve_app import proxy
-from serve_app.api_keys import ENVIRONMENT
+from serve_app.api_keys import KEYS_VARIABLE
 from serve_app.checkpoint import (
     compare_with_manifest,
     hash_files,
@@ -46,9 +46,9 @@ def running_server(config: Any, address: str | None = None) -> Iterator[str]:
     settings = app_settings(config)
     _check_model(settings.model)
     check_exposure(host, settings.access)
-    if address is not None and os.environ.get(ENVIRONMENT):
+    if address is not None and os.environ.get(KEYS_VARIABLE):
         raise ConfigurationError(
-            f"keys in {ENVIRONMENT} do not reach a running cluster; use access.keys_file"
+            f"keys in {KEYS_VARIABLE} do not reach a running cluster; use access.keys_file"
         )
     for each in (port, *settings.extra_ports):
         check_port(host, each)
@@ -79,8 +79,8 @@ def wait_for_signal() -> None:
 def _prepare_serve_environment(limits: LimitSettings) -> None:
     """Variables that Serve's processes read when they start; what the operator set wins."""
     prepare_ray_environment()
-    os.environ.setdefault(proxy.ENVIRONMENT, proxy.CALLBACK)
-    os.environ[proxy.MAX_BODY_BYTES] = str(limits.max_body_bytes)
+    os.environ.setdefault(proxy.CALLBACK_VARIABLE, proxy.CALLBACK)
+    os.environ[proxy.MAX_BODY_BYTES_VARIABLE] = str(limits.max_body_bytes)
     # uvicorn's: whose X-Forwarded-For counts. By default that of loopback, where anybody may be who asks
     # here, or through the second port.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
