@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from serve_app import __version__
-from serve_app.api import emotions, gradio, legacy, operations
+from serve_app.api import emotions, gradio, operations, process_video
 from serve_app.api.access import Access
 from serve_app.api.body_limit import BodyLimit
 from serve_app.api.errors import UnexpectedErrors, add_error_handlers
@@ -67,7 +67,7 @@ def create_api(
 
     api = FastAPI(title="Emotion-LLaMA", version=__version__, lifespan=lifespan)
     api.include_router(gradio.create_router(service, settings))
-    api.include_router(legacy.create_router(service, settings))
+    api.include_router(process_video.create_router(service, settings))
     api.include_router(emotions.create_router(service, settings))
     api.include_router(chat.create_router(service, settings))
     status = ServerStatus(service, settings, observers.in_flight, cluster_status)

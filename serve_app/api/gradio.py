@@ -10,8 +10,8 @@ from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import from_fields
 from serve_app.api.clip_question import CLIP_SCHEMA, check_question
 from serve_app.api.in_band import predict_body
-from serve_app.api.legacy import ProcessVideoRequest
 from serve_app.api.paths import PREDICT
+from serve_app.api.process_video import ProcessVideoRequest
 from serve_app.api.reference.answers import PredictAnswer
 from serve_app.api.reference.examples import PREDICT_ANSWERS, PREDICT_REQUESTS, named
 from serve_app.api.reference.schemas import answer_schema
@@ -57,7 +57,7 @@ class Durations:
 
 def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     """POST on all four paths; the slash at the end makes no difference."""
-    router = APIRouter(tags=["legacy"])
+    router = APIRouter(tags=["clip questions"])
     durations = Durations()
 
     async def predict(

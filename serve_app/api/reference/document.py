@@ -28,7 +28,7 @@ RFC 9457 where `Accept` has `application/problem+json`. Only Ray Serve's own pro
 answers 503 with plain text.
 """
 TAGS = {
-    "legacy": "The original's API and its Gradio page.",
+    "clip questions": "A question about a clip, by the original's API or as its Gradio page asked.",
     "emotions": "Labels with their probabilities.",
     "openai": "For OpenAI's clients.",
     "operations": "For probes, which need no key, and for whoever runs the server.",

@@ -60,7 +60,7 @@ class ProcessVideoRequest(ClipQuestion):
 
 def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     """POST /process_video."""
-    router = APIRouter(tags=["legacy"])
+    router = APIRouter(tags=["clip questions"])
 
     @router.post(
         PROCESS_VIDEO,
