@@ -91,7 +91,7 @@ def lora_request(checkpoint: Checkpoint) -> Any:
 
 
 def stat_loggers() -> list[Any]:
-    """vLLM's metrics into its process's own registry, which `Engine.load` reads, and through Ray."""
+    """vLLM's metrics into its process's own registry, which `Engine.current_load` reads, and through Ray."""
     from vllm.v1.metrics.loggers import PrometheusStatLogger
     from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 

@@ -12,11 +12,11 @@ from typing import Any
 from serve_app.checkpoint import Checkpoint
 from serve_app.engine.args import engine_args, lora_request, prepare_vllm_environment, stat_loggers
 from serve_app.engine.inputs import clip_provenance, engine_prompt
-from serve_app.engine.label_tree import Tokens, label_tree, share_out
-from serve_app.engine.load import KV_CACHE_USAGE, RUNNING, WAITING, gauge
+from serve_app.engine.label_trie import Tokens, label_trie, normalise
 from serve_app.engine.outputs import StreamTrim, answer_text, engine_timings_ms, token_scores, usage
 from serve_app.engine.params import sampling_params, scoring_params
 from serve_app.engine.vllm_errors import vllm_errors
+from serve_app.engine.vllm_gauges import KV_CACHE_USAGE, RUNNING, WAITING, gauge
 from serve_app.errors import (
     EngineError,
     EngineGoneError,
@@ -123,35 +123,35 @@ class Engine:
     async def score(self, clip: Clip, request: ScoreRequest) -> LabelScores:
         """How probable each label is as the answer, by the model's own scores of its tokens.
 
-        One short request for each beginning of a label, shared ones once. The first brings the prompt
-        into the prefix cache, from which the others take it (docs/decisions/label-scores.md).
+        One short request per distinct label prefix. The first puts the prompt into the prefix cache,
+        from which the others take it (docs/decisions/label-scores.md).
 
         Raises:
             InvalidRequestError: too few, too many, empty or equal labels. And what `answer` raises.
         """
         options = request.prompt_options
         encoded = encode_prompt(options, request.question, self._tokenizer)
-        tree = label_tree(request.labels, self._tokenizer, options.tokenization)
-        self._check_length(encoded, tree.longest)
+        trie = label_trie(request.labels, self._tokenizer, options.tokenization)
+        self._check_length(encoded, trie.longest)
 
-        async def run(number: int, beginning: Tokens, following: list[int]) -> Any:
-            prompt = replace(encoded, after_clip=[*encoded.after_clip, *beginning])
+        async def run(number: int, prefix: Tokens, following: list[int]) -> Any:
+            prompt = replace(encoded, after_clip=[*encoded.after_clip, *prefix])
             params = scoring_params(following)
             return await self._run(prompt, clip, params, f"{request.request_id}-{number}")
 
         started = time.perf_counter()
-        branches = tree.branches
-        numbered = [(number, *branch) for number, branch in enumerate(branches.items())]
+        next_tokens = trie.next_tokens_by_prefix
+        numbered = [(number, *each) for number, each in enumerate(next_tokens.items())]
         outputs = [await run(*numbered[0])]
         outputs += await asyncio.gather(*(run(*each) for each in numbered[1:]))
         scored = {
-            beginning: {
+            prefix: {
                 token: logprob.logprob for token, logprob in output.outputs[0].logprobs[0].items()
             }
-            for beginning, output in zip(branches, outputs, strict=True)
+            for prefix, output in zip(next_tokens, outputs, strict=True)
         }
-        probabilities, label_mass = share_out(
-            {label: tree.log_probability(label, scored) for label in request.labels}
+        probabilities, label_mass = normalise(
+            {label: trie.log_probability(label, scored) for label in request.labels}
         )
         total_ms = (time.perf_counter() - started) * 1e3
         return LabelScores(
@@ -170,7 +170,7 @@ class Engine:
         with vllm_errors():
             await self._llm.check_health()
 
-    def load(self) -> EngineLoad:
+    def current_load(self) -> EngineLoad:
         """How full the engine is after its last step, by vLLM's own gauges."""
         max_num_seqs = self._llm.vllm_config.scheduler_config.max_num_seqs
         # Steps set the gauges, and none follows the abort of the last request.

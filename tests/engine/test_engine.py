@@ -11,7 +11,7 @@ import pytest
 from engine.reference import Reference
 
 from serve_app.engine.engine import Engine
-from serve_app.engine.load import RUNNING, gauge
+from serve_app.engine.vllm_gauges import RUNNING, gauge
 from serve_app.errors import EngineError, QuestionTooLongError
 from serve_app.types import NO_SOURCE, AnswerRequest, Clip, Parity, PromptOptions, Sampling
 
