@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import from_fields
 from serve_app.api.clip_question import CLIP_SCHEMA, check_question
-from serve_app.api.in_band import predict_body
+from serve_app.api.gradio_body import predict_body
 from serve_app.api.paths import PREDICT
 from serve_app.api.process_video import ProcessVideoRequest
 from serve_app.api.reference.answers import PredictAnswer
