@@ -11,11 +11,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.api.body_limit import declared_bytes, too_large
 from serve_app.api.errors import error_response
 from serve_app.api.observers import Observers
 from serve_app.api.request_id import RequestIds
 from serve_app.api.request_log import RequestLog, log_to_stderr
-from serve_app.errors import BodyTooLargeError
 from serve_app.settings import LimitSettings
 
 CALLBACK_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"  # Serve's; its value is CALLBACK
@@ -56,10 +56,8 @@ class BodyGate:
         if request.num_declared_bytes <= self._max_body_bytes:
             await self._app(scope, request.receive, request.send)
         if request.is_too_large:
-            error = BodyTooLargeError(
-                f"the request has {max(request.num_bytes, request.num_declared_bytes)} bytes or more; "
-                f"the limit is {self._max_body_bytes}"
-            )
+            num_bytes = max(request.num_bytes, request.num_declared_bytes)
+            error = too_large(num_bytes, self._max_body_bytes)
 
             async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
                 await error_response(error, scope)(scope, receive, send)
@@ -71,11 +69,11 @@ class _Request:
     """One request's two directions."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
-        headers = Headers(scope=scope)
-        declared = headers.get("content-length", "")
-        self.num_declared_bytes = int(declared) if declared.isdecimal() else 0
+        self.num_declared_bytes = declared_bytes(scope)
         self.num_bytes = 0
-        self._has_all = not self.num_declared_bytes and "transfer-encoding" not in headers
+        self._has_all = not self.num_declared_bytes and "transfer-encoding" not in Headers(
+            scope=scope
+        )
         self._is_answered = False
         self._receive, self._send = receive, send
         self._max_body_bytes = max_body_bytes

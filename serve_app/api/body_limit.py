@@ -23,7 +23,7 @@ class BodyLimit:
             return
         body = _Body()
         try:
-            self._check_size(_declared_bytes(scope))
+            self._check_size(declared_bytes(scope))
             if await self._read(receive, body):
                 await self._app(scope, _replay(body.join(), receive), send)
         except (RequestError, OverloadedError) as error:
@@ -59,9 +59,7 @@ class BodyLimit:
     def _check_size(self, num_bytes: int) -> None:
         limit = self._limits.max_body_bytes
         if num_bytes > limit:
-            raise BodyTooLargeError(
-                f"the request has {num_bytes} bytes or more; the limit is {limit}"
-            )
+            raise too_large(num_bytes, limit)
 
     def _check_buffer(self) -> None:
         limit = self._limits.max_buffered_bytes
@@ -86,9 +84,15 @@ class _Body:
         return whole
 
 
-def _declared_bytes(scope: Scope) -> int:
+def declared_bytes(scope: Scope) -> int:
+    """Content-Length of a request; 0 where it has none or a malformed one."""
     declared = dict(scope["headers"]).get(b"content-length", b"")
     return int(declared) if declared.isdigit() else 0
+
+
+def too_large(num_bytes: int, limit: int) -> BodyTooLargeError:
+    """The error for a body of at least `num_bytes`."""
+    return BodyTooLargeError(f"the request has {num_bytes} bytes or more; the limit is {limit}")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
