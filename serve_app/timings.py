@@ -1,6 +1,12 @@
 """Timings of a request as its caller saw them: the same over HTTP as in one process."""
 
+import time
 from collections.abc import Mapping
+
+
+def ms_since(started: float) -> float:
+    """Milliseconds since a reading of `time.perf_counter`."""
+    return (time.perf_counter() - started) * 1e3
 
 
 def answer_timings_ms(stages: Mapping[str, float], elapsed_ms: float) -> dict[str, float]:

@@ -25,6 +25,7 @@ from serve_app.media.context import worker_context
 from serve_app.media.fetch import Fetcher
 from serve_app.media.lane import Lane, OverTimeError, WorkerOptions
 from serve_app.settings import MIB, MediaSettings
+from serve_app.timings import ms_since
 from serve_app.types import Clip, ClipSource, DecodeOptions
 
 P = ParamSpec("P")
@@ -64,7 +65,7 @@ class DecodePool:
             raise InvalidRequestError("voice is true; this server does not offer voice statistics")
         started = time.perf_counter()
         source = await self._fetcher.fetched(source)
-        fetch_ms = _ms_since(started)
+        fetch_ms = ms_since(started)
         held = self._cache.held(options, source.features)
         read = await self._decoders.run(
             "decoding",
@@ -103,7 +104,7 @@ class DecodePool:
             clip.waveform,
             self._settings,
         )
-        return replace(clip, voice=statistics, decode_ms=clip.decode_ms + _ms_since(started))
+        return replace(clip, voice=statistics, decode_ms=clip.decode_ms + ms_since(started))
 
     def close(self) -> None:
         """Kills the workers. Returns when they are gone."""
@@ -181,10 +182,6 @@ class Lanes:
     def close(self) -> None:
         for lane in self._lanes:
             lane.close()
-
-
-def _ms_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1e3
 
 
 def _cause(error: ProcessExpired) -> str:
