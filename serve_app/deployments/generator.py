@@ -73,7 +73,7 @@ class Generator:
             raise
 
     async def encoder_calls(self) -> int:
-        """See Engine.encoder_calls."""
+        """See Engine.encoder_calls. Only tests call it."""
         return await self._engine.encoder_calls()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:

@@ -179,9 +179,9 @@ class Engine:
         return EngineLoad(gauge(RUNNING), gauge(WAITING), gauge(KV_CACHE_USAGE), max_num_seqs)
 
     async def encoder_calls(self) -> int:
-        """Requests whose clip went through the towers since the last call, by vLLM's own count.
+        """Number of requests whose clip went through the towers since the last call, by vLLM's own count.
 
-        Needs `extra_args: {enable_mm_processor_stats: true}`.
+        Only tests call it. Needs `extra_args: {enable_mm_processor_stats: true}`.
         """
         per_worker = await self._llm.collective_rpc("get_encoder_timing_stats")
         return sum(stats["num_encoder_calls"] for stats in per_worker[0].values())
