@@ -10,12 +10,12 @@ from serve_app.settings import LimitSettings
 
 
 class BodyLimit:
-    """Pure ASGI: FastAPI's own hooks run after the body was read, and would wait for it for ever."""
+    """Pure ASGI middleware: FastAPI's own hooks run after the whole body was read, without a time limit."""
 
     def __init__(self, app: ASGIApp, limits: LimitSettings) -> None:
         self._app = app
         self._limits = limits
-        self._num_buffered_bytes = 0  # of all requests that are inside
+        self._num_buffered_bytes = 0  # of all requests in progress
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -32,7 +32,7 @@ class BodyLimit:
             self._num_buffered_bytes -= body.num_bytes
 
     async def _read(self, receive: Receive, body: "_Body") -> bool:
-        """Into `body`. False: the client left before all of it was sent."""
+        """Read the request's body into `body`. False: the client disconnected before its end."""
         limits, started = self._limits, asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limits.body_timeout_s) as timeout:
@@ -68,7 +68,7 @@ class BodyLimit:
 
 
 class _Body:
-    """Chunks as they arrive; their number stays known once they are one."""
+    """The chunks received so far. `num_bytes` stays known after they were joined."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -96,7 +96,7 @@ def too_large(num_bytes: int, limit: int) -> BodyTooLargeError:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body in one message, then whatever the client does next: leave."""
+    """A `receive` that gives the whole body as one message, then the client's further messages."""
     unread = [body]
 
     async def replayed() -> Message:

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def predict_body(text: str, duration_s: float, average_s: float) -> dict[str, Any]:
-    """What Gradio answers: the six keys, in its order."""
+    """Gradio's answer: its six keys, in its order."""
     return {
         "data": [text],
         "is_generating": False,

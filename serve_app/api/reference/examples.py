@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document. A test sends the requests and holds the answers to their schemas."""
+"""Examples for the OpenAPI document. Tests send the requests and check the answers against their schemas."""
 
 from typing import Any
 
@@ -209,5 +209,5 @@ MODELS_ANSWERS: dict[str, Any] = {
 
 
 def named(values: dict[str, Any]) -> dict[str, Any]:
-    """As OpenAPI's `examples`."""
+    """The values in the form of OpenAPI's `examples`."""
     return {name: {"value": value} for name, value in values.items()}
