@@ -75,7 +75,7 @@ class VoiceStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A decoded clip, as sent from the CPU stage to the GPU stage: integers, 2 to 4 times smaller than floats."""
+    """A decoded clip, as the CPU stage sends it to the GPU stage: in integers, smaller than floats."""
 
     sha256: str  # of the source bytes
     frame: npt.NDArray[np.uint8] | None  # (image_size, image_size, 3) RGB; None without a picture

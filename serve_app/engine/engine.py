@@ -1,4 +1,4 @@
-"""The engine seam: one class around vLLM's AsyncLLM. Nothing above it imports vLLM; it knows no Ray."""
+"""The engine: one class around vLLM's AsyncLLM. No caller imports vLLM, and the engine knows no Ray."""
 
 import asyncio
 import logging
@@ -48,7 +48,7 @@ class Engine:
     def __init__(
         self, checkpoint: Checkpoint, settings: EngineSettings, reports_to_ray: bool = False
     ) -> None:
-        """`reports_to_ray`: vLLM's metrics also come out of Ray's endpoint; in a process of Ray's."""
+        """`reports_to_ray`: also export vLLM's metrics through Ray; only in a Ray worker."""
         prepare_vllm_environment()
         own_engines()
         from vllm import AsyncEngineArgs
@@ -95,11 +95,11 @@ class Engine:
         )
 
     async def stream(self, clip: Clip, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
-        """The answer as it grows: its text is that of `answer` with the default parity.
+        """Stream an answer. Its text is that of `answer` with the default parity.
 
         Raises:
-            InvalidRequestError: with `parity: reference` the text is only known at the end. And what
-                `answer` raises.
+            InvalidRequestError: with `parity: reference`, whose text is known only at the end.
+            Also everything that `answer` raises.
         """
         if request.prompt_options.parity == "reference":
             raise InvalidRequestError("with parity 'reference' an answer cannot be streamed")
@@ -127,7 +127,8 @@ class Engine:
         from which the others take it (docs/decisions/label-scores.md).
 
         Raises:
-            InvalidRequestError: too few, too many, empty or equal labels. And what `answer` raises.
+            InvalidRequestError: too few, too many, empty or equal labels.
+            Also everything that `answer` raises.
         """
         options = request.prompt_options
         encoded = encode_prompt(options, request.question, self._tokenizer)
@@ -173,7 +174,7 @@ class Engine:
     def current_load(self) -> EngineLoad:
         """How full the engine is after its last step, by vLLM's own gauges."""
         max_num_seqs = self._llm.vllm_config.scheduler_config.max_num_seqs
-        # Steps set the gauges, and none follows the abort of the last request.
+        # Only an engine step updates the gauges, and no step follows the abort of the last request.
         if not self._llm.get_num_unfinished_requests():
             return EngineLoad(0.0, 0.0, 0.0, max_num_seqs)
         return EngineLoad(gauge(RUNNING), gauge(WAITING), gauge(KV_CACHE_USAGE), max_num_seqs)
@@ -218,10 +219,10 @@ class Engine:
     async def _outputs(
         self, prompt: Prompt, clip: Clip, params: Any, request_id: str
     ) -> AsyncGenerator[Any, None]:
-        """vLLM's outputs of one request, after a second try where the engine had lost its clip.
+        """vLLM's outputs of one request, retried once if the engine had lost its clip.
 
-        vLLM's sender may think that the engine still holds a clip. It forgets that with the error, which
-        comes in place of the first output (docs/decisions/towers-inside-vllm.md).
+        vLLM's frontend may believe that the engine still holds a clip which it has evicted. The error that
+        comes in place of the first output corrects that (docs/decisions/towers-inside-vllm.md).
         """
         inputs = engine_prompt(prompt, clip, self._marker_id)
         name = _engine_id(request_id)
@@ -235,7 +236,7 @@ class Engine:
                         yield output
             if not has_failed:
                 return
-            if has_begun:  # what was said cannot be said again
+            if has_begun:  # text that was already streamed cannot be taken back
                 raise EngineError("the engine reported an error in the middle of an answer")
             logger.warning("request %s: the engine reported an error before any output", attempt)
         raise EngineError("the engine reported an error for this request twice")
@@ -253,12 +254,12 @@ class Engine:
                 ):
                     yield output
         except (asyncio.CancelledError, GeneratorExit):
-            if self._llm is not None:  # else the engine is gone, and the request with it
+            if self._llm is not None:  # None: shut down, and the request with it
                 await self._llm.abort(request_id)
             raise
 
     def provenance(self, clip: Clip, options: PromptOptions) -> dict[str, Any]:
-        """What an answer about this clip comes from. JSON."""
+        """Provenance of an answer about this clip, as JSON values."""
         return {
             "model_sha256": self._checkpoint.sha256,
             "dtype": self._dtype,
@@ -270,5 +271,5 @@ class Engine:
 
 
 def _engine_id(request_id: str) -> str:
-    """A client may use an id twice at a time; the engine may not."""
+    """A unique id for the engine: clients may send the same id for several requests at once."""
     return f"{request_id}-{uuid.uuid4().hex[:12]}"
