@@ -1,7 +1,7 @@
 """Two ways to score the nine labels of a clip, in turn: python scripts/compare_label_scoring.py MODEL
 
-`steps` is what `Engine.score` does: one request for each beginning of a label, which reads the prompt
-from the prefix cache. `whole` sends each label behind the prompt and asks for `prompt_logprobs`: vLLM
+`steps` is what `Engine.score` does: one request per distinct label prefix, which reads the prompt from the
+prefix cache. `whole` sends each label behind the prompt and asks for `prompt_logprobs`: vLLM
 then does not read the cache.
 """
 
@@ -20,7 +20,7 @@ from serve_app.bundled import SAMPLE
 from serve_app.check import open_checkpoint
 from serve_app.emotions import NINE, emotion_question
 from serve_app.engine.engine import Engine
-from serve_app.engine.label_tree import share_out
+from serve_app.engine.label_trie import normalise
 from serve_app.media.decode import decode_clip
 from serve_app.prompt import encode_prompt
 from serve_app.settings import EngineSettings, MediaSettings
@@ -45,7 +45,7 @@ async def whole(engine: Engine, clip: Clip) -> dict[str, float]:
         return sum(float(logprobs[token].logprob) for token, logprobs in last)
 
     values = await asyncio.gather(*map(one, NINE))
-    shares, _ = share_out(dict(zip(NINE, values, strict=True)))
+    shares, _ = normalise(dict(zip(NINE, values, strict=True)))
     return shares
 
 

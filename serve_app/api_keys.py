@@ -1,4 +1,4 @@
-"""API keys: only hashes are kept, in a file that is read again when it changes or in the environment."""
+"""API keys. Only their hashes are stored: in a file, read again when it changes, or in a variable."""
 
 import fcntl
 import hashlib
@@ -21,7 +21,7 @@ from serve_app.validation import describe_problems
 
 logger = logging.getLogger(__name__)
 
-ENVIRONMENT = "EMOTION_LLAMA_API_KEYS"  # the same JSON as in the file
+KEYS_VARIABLE = "EMOTION_LLAMA_API_KEYS"  # the same JSON as in the file
 CHECK_EVERY_S = 1.0
 
 
@@ -56,11 +56,11 @@ class KeyStore:
 
     @property
     def is_open(self) -> bool:
-        """No key at all: everybody may ask."""
-        return self._path is None and not os.environ.get(ENVIRONMENT)
+        """Whether there are no keys, so that everybody may ask."""
+        return self._path is None and not os.environ.get(KEYS_VARIABLE)
 
     def find(self, presented: str) -> ApiKey | None:
-        """The key, if it is one and has not expired. Takes the same time for every wrong one."""
+        """The presented key's entry, unless unknown or expired. Takes the same time for every wrong key."""
         self._reload()
         digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).hexdigest()
         found = None
@@ -72,7 +72,7 @@ class KeyStore:
         return found
 
     def _reload(self) -> None:
-        """A file that has become wrong is reported, and the keys stay what they were."""
+        """Read a changed file again. If it is invalid, that is logged and the old keys stay."""
         now = time.monotonic()
         if self._path is None or now - self._read_at < CHECK_EVERY_S:
             return
@@ -84,7 +84,11 @@ class KeyStore:
             logger.error("keys stay as they were: %s", error)
 
     def _load(self) -> None:
-        keys = _parse(os.environ[ENVIRONMENT], ENVIRONMENT) if os.environ.get(ENVIRONMENT) else []
+        keys = (
+            _parse(os.environ[KEYS_VARIABLE], KEYS_VARIABLE)
+            if os.environ.get(KEYS_VARIABLE)
+            else []
+        )
         if self._path is not None:
             try:
                 self._modified_ns = self._path.stat().st_mtime_ns
@@ -95,7 +99,7 @@ class KeyStore:
 
 
 def read_keys(path: Path) -> list[ApiKey]:
-    """Raises ConfigurationError: the file is wrong."""
+    """Read a file of keys. Raises ConfigurationError: the file is wrong."""
     try:
         return _parse(path.read_text(), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -103,10 +107,11 @@ def read_keys(path: Path) -> list[ApiKey]:
 
 
 def add_key(path: Path, key: ApiKey) -> None:
-    """Into the file, which is made where it is missing. Two at a time take turns.
+    """Add a key to the file, which is created if missing. Concurrent calls take turns.
 
     Raises:
-        ConfigurationError: the file is wrong. InvalidRequestError: it has a key of this name.
+        ConfigurationError: the file is wrong.
+        InvalidRequestError: it already has a key of this name.
     """
     path = path.resolve()  # a link stays one
     with _held(path.parent):
@@ -118,7 +123,7 @@ def add_key(path: Path, key: ApiKey) -> None:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """A lock that goes with its process."""
+    """Hold a lock on the folder. The kernel releases it if the process dies."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
@@ -131,7 +136,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _write_keys(path: Path, keys: list[ApiKey]) -> None:
-    """Whole or not at all, and readable by its owner alone."""
+    """Write the file atomically, readable by its owner only."""
     part = path.with_name(f"{path.name}.part")
     part.touch(mode=0o600)
     entries = [key.model_dump(mode="json", exclude_none=True) for key in keys]

@@ -1,4 +1,4 @@
-"""How many Generator replicas Serve should run, by what saturates their engines.
+"""Autoscaling policy: how many Generator replicas Serve should run, by the load of their engines.
 
 serve.yaml names `EngineLoadPolicy` in the Generator's `autoscaling_config.policy`. Serve's controller calls
 it ten times a second or so and puts its own delays and bounds around it (docs/decisions/autoscaling.md).
@@ -14,11 +14,11 @@ from ray.serve.config import AutoscalingContext
 from serve_app.settings import EngineLoadSettings
 from serve_app.types import EngineLoad
 
-ROUNDING = 1e-9  # a mean over floats of exactly two replicas' worth must not ask for a third
+EPSILON = 1e-9  # a mean over floats of exactly two replicas' worth must not ask for a third
 
 
 class EngineLoadPolicy:
-    """Serve makes one for a deployment, with `policy_kwargs`. It keeps nothing between calls."""
+    """Serve creates one per deployment, with `policy_kwargs`. It keeps no state between calls."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = EngineLoadSettings.model_validate(settings)
@@ -31,7 +31,7 @@ class EngineLoadPolicy:
         return min(max(wanted, bounds[0]), bounds[1]), {}
 
     def _demand(self, context: AutoscalingContext) -> tuple[float, float]:
-        """Replicas that the load would fill to their targets: at least, and at most, so many.
+        """The least and the greatest number of replicas that the load would fill to their targets.
 
         The two differ only while a replica has not reported yet. It may be idle, so it is no reason to
         grow; it may be full, so it stays.
@@ -47,22 +47,22 @@ class EngineLoadPolicy:
         num_running = sum(load.num_running for load in loads)
         num_not_yet = sum(load.num_waiting for load in loads) + num_queued
         target_seqs = self._target_seqs(loads)
-        at_work = sum(self._share_of_rate(load.num_running) for load in loads)
-        by_rate = at_work / self._share_of_rate(target_seqs) + num_not_yet / target_seqs
+        busy = sum(self._share_of_rate(load.num_running) for load in loads)
+        by_rate = busy / self._share_of_rate(target_seqs) + num_not_yet / target_seqs
         # What does not run yet will need as much of the cache as what runs.
         growth = 1 + num_not_yet / num_running if num_running else 1.0
         kv_cache_usage = sum(load.kv_cache_usage for load in loads) * growth
         return max(by_rate, kv_cache_usage / self._settings.target_kv_cache_usage)
 
     def _share_of_rate(self, num_running: float) -> float:
-        """Of the requests a second that an engine could ever answer, 0..1.
+        """Fraction (0..1) of the engine's maximum throughput reached with `num_running` requests.
 
-        A batch is not linear: one of a tenth the size answers far more than a tenth.
+        Throughput is not linear in the batch size: a tenth of the batch reaches far more than a tenth.
         """
         return num_running / (num_running + self._settings.half_rate_seqs)
 
     def _target_seqs(self, loads: Sequence[EngineLoad]) -> float:
-        """Requests a replica should have."""
+        """The number of requests a replica should have."""
         max_num_seqs = sum(load.max_num_seqs for load in loads) / len(loads)
         return self._settings.target_seqs_share * max_num_seqs
 
@@ -70,12 +70,13 @@ class EngineLoadPolicy:
         settings = self._settings
         target: int = context.target_num_replicas
         num_ready: int = context.current_num_replicas
-        up = math.ceil(least - ROUNDING)
+        up = math.ceil(least - EPSILON)
         if up > target:
-            # By what runs, not by what was asked for: a queue that grows while replicas start is no news.
+            # Relative to the running replicas, not to the target: a queue that grows while replicas start is
+            # no reason to start more.
             limit = max(num_ready + 1, math.floor(num_ready * settings.max_upscale_factor))
             return max(target, min(up, limit))
-        down = math.ceil(most / (1 - settings.tolerance) - ROUNDING)
+        down = math.ceil(most / (1 - settings.tolerance) - EPSILON)
         if down < target:
             step = max(1, math.floor(target * settings.max_downscale_share))
             return max(down, target - step)
@@ -83,7 +84,7 @@ class EngineLoadPolicy:
 
 
 def engine_loads(context: AutoscalingContext) -> list[EngineLoad]:
-    """Of the running replicas that have reported, as the deployment's look-back period averages them."""
+    """Loads of the running replicas that have reported, averaged over the deployment's look-back period."""
     metrics = context.aggregated_metrics or {}
     names = [field.name for field in fields(EngineLoad)]
     reported = [metrics.get(name, {}) for name in names]

@@ -116,7 +116,7 @@ class LocalClient:
 
     async def answer(self, body: Body) -> Details:
         from serve_app.api.clip_question import check_question
-        from serve_app.api.legacy import ProcessVideoRequest
+        from serve_app.api.process_video import ProcessVideoRequest
         from serve_app.validation import validated
 
         request = validated(ProcessVideoRequest, body, strict=True)

@@ -1,4 +1,4 @@
-"""The requests that are inside at the moment, and since when."""
+"""The requests in progress, and since when."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class InFlight:
-    """Of one process."""
+    """Counts the requests this process is handling."""
 
     def __init__(self) -> None:
         self._started: dict[int, float] = {}  # in the order of their arrival
@@ -14,7 +14,7 @@ class InFlight:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """It is inside as long as the block runs."""
+        """Count one request as in progress while the block runs."""
         self._num_seen += 1
         number = self._num_seen
         self._started[number] = time.monotonic()
@@ -29,6 +29,6 @@ class InFlight:
 
     @property
     def oldest_s(self) -> float:
-        """How long the oldest has been inside; 0 without any."""
+        """Age of the oldest request in progress; 0 without any."""
         oldest = next(iter(self._started.values()), None)
         return 0.0 if oldest is None else time.monotonic() - oldest

@@ -1,4 +1,4 @@
-"""Spans by OTLP over HTTP. Sampling, headers and timeouts are OpenTelemetry's own variables."""
+"""Exports spans by OTLP over HTTP. OpenTelemetry's own variables set sampling, headers and timeouts."""
 
 import os
 import time
@@ -23,10 +23,10 @@ W3C = TraceContextTextMapPropagator()
 
 
 class OtlpTraces:
-    """See Traces."""
+    """Traces that are exported by OTLP. See Traces."""
 
     def __init__(self, endpoint: str | None, deployment: str) -> None:
-        """`endpoint` is a collector's, such as http://collector:4318; None: the environment's."""
+        """`endpoint` is a collector's URL, such as http://collector:4318; None: that of the environment."""
         for name in PROTOCOLS:
             if os.environ.get(name, PROTOCOL) != PROTOCOL:
                 raise ConfigurationError(f"{name} is {os.environ[name]}; it can be {PROTOCOL}")
@@ -91,7 +91,7 @@ class OtlpSpan:
     def add_parts(self, ends_s: Mapping[str, float]) -> None:
         """See Span."""
         context = trace.set_span_in_context(self._span)
-        # Times were taken by another clock than spans are: no part ends after its span, which ends next.
+        # These times come from another clock than the spans', so parts are cut off at the current time.
         begins_ns, now_ns = self._started_ns, time.time_ns()
         for name, end_s in ends_s.items():
             ends_ns = max(begins_ns, min(now_ns, self._started_ns + int(end_s * 1e9)))

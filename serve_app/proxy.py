@@ -1,7 +1,7 @@
-"""What runs inside Serve's HTTP proxy: it would hold whatever a client sends, however fast and much.
+"""Middleware inside Serve's HTTP proxy, which by itself limits neither the size nor the rate of a body.
 
-Serve takes a body from the socket as fast as it comes and keeps it until a replica asks; and once a
-request is answered, the rest of its body is read and thrown away for as long as the client sends.
+Serve reads a body as fast as it comes and keeps it until a replica asks for it. Once a request is
+answered, it reads and discards the rest of the body for as long as the client sends.
 """
 
 import asyncio
@@ -11,34 +11,37 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.api.body_limit import declared_bytes, too_large
 from serve_app.api.errors import error_response
 from serve_app.api.observers import Observers
 from serve_app.api.request_id import RequestIds
 from serve_app.api.request_log import RequestLog, log_to_stderr
-from serve_app.errors import BodyTooLargeError
 from serve_app.settings import LimitSettings
 
-ENVIRONMENT = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"  # Serve's; its value is CALLBACK
+CALLBACK_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"  # Serve's; its value is CALLBACK
 CALLBACK = "serve_app.proxy:middlewares"
-MAX_BODY_BYTES = "EMOTION_LLAMA_MAX_BODY_BYTES"  # limits.max_body_bytes: proxies know no settings
+# limits.max_body_bytes: a proxy does not get the settings.
+MAX_BODY_BYTES_VARIABLE = "EMOTION_LLAMA_MAX_BODY_BYTES"
 
 
-# Of one body: more than a network brings, and what replicas keep up with.
+# Rate at which one body is passed on: more than a network brings, and no more than replicas keep up with.
 MAX_BYTES_PER_S = 256 << 20
-LINGER_S = 2.0  # to read on after an early answer: who is still sending would lose it to a reset
+# After an early answer the body is read on for so long: closing at once would reset the connection, and a
+# client that is still sending would lose the answer.
+LINGER_S = 2.0
 
 
 def middlewares() -> list[Middleware]:
-    """Serve's callback."""
+    """The callback that Serve's proxy calls for its middlewares."""
     log_to_stderr()
-    from serve_app.deployments.ray_meter import RayMeter  # only here is it inside of Ray
+    from serve_app.deployments.ray_meter import RayMeter  # only this function runs inside Ray
 
-    limit = int(os.environ.get(MAX_BODY_BYTES, LimitSettings().max_body_bytes))
+    limit = int(os.environ.get(MAX_BODY_BYTES_VARIABLE, LimitSettings().max_body_bytes))
     return [Middleware(BodyGate, max_body_bytes=limit, observers=Observers(RayMeter()))]
 
 
 class BodyGate:
-    """A body has a size and a pace; a request that was answered before its body came is closed."""
+    """Limits the size and rate of bodies, and closes connections whose request was answered early."""
 
     def __init__(
         self, app: ASGIApp, max_body_bytes: int, observers: Observers | None = None
@@ -55,10 +58,8 @@ class BodyGate:
         if request.num_declared_bytes <= self._max_body_bytes:
             await self._app(scope, request.receive, request.send)
         if request.is_too_large:
-            error = BodyTooLargeError(
-                f"the request has {max(request.num_bytes, request.num_declared_bytes)} bytes or more; "
-                f"the limit is {self._max_body_bytes}"
-            )
+            num_bytes = max(request.num_bytes, request.num_declared_bytes)
+            error = too_large(num_bytes, self._max_body_bytes)
 
             async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
                 await error_response(error, scope)(scope, receive, send)
@@ -67,14 +68,14 @@ class BodyGate:
 
 
 class _Request:
-    """One request's two directions."""
+    """Wraps the `receive` and `send` of one request."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
-        headers = Headers(scope=scope)
-        declared = headers.get("content-length", "")
-        self.num_declared_bytes = int(declared) if declared.isdecimal() else 0
+        self.num_declared_bytes = declared_bytes(scope)
         self.num_bytes = 0
-        self._has_all = not self.num_declared_bytes and "transfer-encoding" not in headers
+        self._has_all = not self.num_declared_bytes and "transfer-encoding" not in Headers(
+            scope=scope
+        )
         self._is_answered = False
         self._receive, self._send = receive, send
         self._max_body_bytes = max_body_bytes
@@ -84,7 +85,7 @@ class _Request:
         return max(self.num_bytes, self.num_declared_bytes) > self._max_body_bytes
 
     async def receive(self) -> Message:
-        """For Serve: what is too large looks like a client that left."""
+        """`receive` for Serve: once the body is too large, the client seems to have disconnected."""
         message = await self._receive()
         self._count(message)
         if self.is_too_large or self._is_answered:
@@ -93,12 +94,12 @@ class _Request:
         return message
 
     async def send(self, message: Message) -> None:
-        """For Serve: what it says about a client that left is not for one that is here."""
+        """`send` for Serve. Its answer to a client that seems to have left is dropped."""
         if not self.is_too_large:
             await self.answer(message)
 
     async def answer(self, message: Message) -> None:
-        """To the client, who may still be sending: then the connection is of no further use."""
+        """Send to the client. If it is still sending its body, the connection is closed afterwards."""
         if message["type"] == "http.response.start" and not self._has_all:
             MutableHeaders(scope=message)["Connection"] = "close"
         is_last = message["type"] == "http.response.body" and not message.get("more_body", False)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from serve_app import proxy
-from serve_app.api_keys import ENVIRONMENT
+from serve_app.api_keys import KEYS_VARIABLE
 from serve_app.checkpoint import (
     compare_with_manifest,
     hash_files,
@@ -32,23 +32,24 @@ READY_TIMEOUT_S = 600.0
 
 @contextmanager
 def running_server(config: Any, address: str | None = None) -> Iterator[str]:
-    """The server of a loaded config, ready; ended when the block ends. Yields its URL.
+    """Run the server of a loaded config while the block runs. Yields its URL once it is ready.
 
     Args:
         config: a ServeDeploySchema.
-        address: of a running Ray cluster; None starts one for this process alone.
+        address: address of a running Ray cluster; None starts one for this process alone.
 
     Raises:
-        ConfigurationError: the port is taken. CheckpointError: the model cannot be used.
+        ConfigurationError: the port is taken.
+        CheckpointError: the model cannot be used.
         NotReadyError: a deployment failed, or did not become ready in time.
     """
     host, port = config.http_options.host, config.http_options.port
     settings = app_settings(config)
     _check_model(settings.model)
     check_exposure(host, settings.access)
-    if address is not None and os.environ.get(ENVIRONMENT):
+    if address is not None and os.environ.get(KEYS_VARIABLE):
         raise ConfigurationError(
-            f"keys in {ENVIRONMENT} do not reach a running cluster; use access.keys_file"
+            f"keys in {KEYS_VARIABLE} do not reach a running cluster; use access.keys_file"
         )
     for each in (port, *settings.extra_ports):
         check_port(host, each)
@@ -77,12 +78,12 @@ def wait_for_signal() -> None:
 
 
 def _prepare_serve_environment(limits: LimitSettings) -> None:
-    """Variables that Serve's processes read when they start; what the operator set wins."""
+    """Set variables that Serve's processes read when they start. The operator's own values win."""
     prepare_ray_environment()
-    os.environ.setdefault(proxy.ENVIRONMENT, proxy.CALLBACK)
-    os.environ[proxy.MAX_BODY_BYTES] = str(limits.max_body_bytes)
-    # uvicorn's: whose X-Forwarded-For counts. By default that of loopback, where anybody may be who asks
-    # here, or through the second port.
+    os.environ.setdefault(proxy.CALLBACK_VARIABLE, proxy.CALLBACK)
+    os.environ[proxy.MAX_BODY_BYTES_VARIABLE] = str(limits.max_body_bytes)
+    # uvicorn trusts X-Forwarded-For from these addresses. Its default is loopback, from which any client of
+    # this machine or of the second port seems to come.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     # One event loop per replica instead of three threads: fewer hand-overs per request
     # (docs/performance.md). Nothing of ours blocks a loop once it serves.
@@ -91,18 +92,18 @@ def _prepare_serve_environment(limits: LimitSettings) -> None:
 
 
 def _check_model(directory: Path) -> None:
-    """Before anything is started: a replica would fail three times, and tell with a traceback."""
+    """Check the model before anything is started: a replica would fail three times, with a traceback."""
     read_image_size(directory)
     if not compare_with_manifest(directory, hash_files(directory)):
         return
-    # Only here: it imports torch, to say which tensors are at fault.
+    # Imported only now because it loads torch, to name the tensors at fault.
     from serve_app.check import open_checkpoint
 
     open_checkpoint(directory)
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises ConfigurationError: somebody has it, or the address is not this machine's."""
+    """Raises ConfigurationError: the port is in use, or the address is not this machine's."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -112,7 +113,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def deploy(config: Any) -> None:
-    """To this cluster's Serve, which is started where there is none. It waits for nothing."""
+    """Deploy to this cluster's Serve, starting Serve if needed. Does not wait for the deployments."""
     # What `serve run FILE` does; there is no public function for it. Ray is pinned exactly.
     from ray.serve._private.api import serve_start
 

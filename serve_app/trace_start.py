@@ -1,4 +1,4 @@
-"""Whether this process sends spans. Off by default: then nothing of OpenTelemetry is imported."""
+"""Switches traces on or off for this process. Off is the default, and imports nothing of OpenTelemetry."""
 
 import os
 
@@ -10,14 +10,14 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 def open_traces(settings: TraceSettings, deployment: str) -> Traces:
-    """Of one process; on where the settings or OpenTelemetry's own variables name a collector.
+    """Open this process's tracer; a no-op unless the settings or OpenTelemetry's variables name a collector.
 
     Args:
-        deployment: whose process it is.
+        deployment: name of the deployment this process belongs to.
 
     Raises:
-        ConfigurationError: OpenTelemetry is not installed, or OTEL_EXPORTER_OTLP_PROTOCOL asks for another
-            protocol than OTLP over HTTP.
+        ConfigurationError: OpenTelemetry is not installed, or OTEL_EXPORTER_OTLP_PROTOCOL asks for a
+            protocol other than OTLP over HTTP.
     """
     if settings.endpoint is None and not any(map(os.environ.get, ENDPOINTS)):
         return NoTraces()

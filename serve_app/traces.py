@@ -1,4 +1,4 @@
-"""Spans of a request across the stages, and those of a process whose traces are off."""
+"""Interface of the spans of a request across the stages, and its no-op for when traces are off."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,39 +6,40 @@ from typing import Protocol
 
 
 class Span(Protocol):
-    """Part of a request that is being worked on."""
+    """A part of a request in progress."""
 
     @property
     def traceparent(self) -> str | None:
-        """For whoever works on a part of this part: W3C's header; None while traces are off."""
+        """W3C's header for child spans in other processes; None while traces are off."""
 
     def set(self, attributes: Mapping[str, str | int | float]) -> None:
-        """Never a question, an answer, or anything of a clip."""
+        """Add attributes. Never a question, an answer, or anything of a clip."""
 
     def rename(self, name: str) -> None:
-        """Once its name is known."""
+        """Change the span's name, once the route is known."""
 
     def fail(self, code: str) -> None:
-        """By the error's code alone: its message may name a file."""
+        """Mark the span as failed with this error code. Not the message: it may name a file."""
 
     def add_parts(self, ends_s: Mapping[str, float]) -> None:
-        """Parts that followed one another, by when each ended, in seconds after this span's beginning."""
+        """Add consecutive child spans, each given by its end in seconds after this span's start."""
 
 
 class Traces(Protocol):
     @contextmanager
     def span(self, name: str, traceparent: str | None, begins: bool = False) -> Iterator[Span]:
-        """Lasts as long as the block, below the span that `traceparent` names; an error fails it.
+        """A span that lasts as long as the block, as a child of `traceparent`'s span. An exception fails it.
 
-        Without one it `begins` a trace, or is none.
+        Args:
+            begins: without a traceparent, start a new trace; otherwise there is no span then.
         """
 
     def close(self) -> None:
-        """Sends what is not sent yet."""
+        """Send the spans that are not sent yet."""
 
 
 class NoSpan:
-    """A Span of nothing."""
+    """A Span that records nothing."""
 
     traceparent: str | None = None
 
@@ -52,7 +53,7 @@ class NoSpan:
 
 
 class NoTraces:
-    """Traces that are off."""
+    """Traces that record nothing."""
 
     @contextmanager
     def span(self, name: str, traceparent: str | None, begins: bool = False) -> Iterator[Span]:

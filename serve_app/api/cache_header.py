@@ -1,4 +1,4 @@
-"""X-Cache: hit or miss, where answers are kept at all."""
+"""The X-Cache header, hit or miss, where the answer cache is on."""
 
 from starlette.responses import Response
 
@@ -8,7 +8,7 @@ HEADER = "X-Cache"
 
 
 def add_cache_header(response: Response, *statuses: CacheStatus) -> None:
-    """A hit is one only if every part of the answer was."""
+    """Add X-Cache. It is a hit only if every part of the answer was one."""
     known = [status for status in statuses if status is not None]
     if known:
         response.headers[HEADER] = "miss" if "miss" in known else "hit"

@@ -41,7 +41,7 @@ def clip_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
 
     Raises:
         RequestValidationError: a field is missing, unknown or out of range, or the body is not JSON.
-        InvalidRequestError: a broken form, or a data URL that is none.
+        InvalidRequestError: a broken form or data URL.
         UnsupportedClipError: another content type.
     """
 
@@ -65,7 +65,7 @@ def clip_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
 
 
 def _check_query(model: type[ClipQuestion], request: Request) -> None:
-    """Fields there would be ignored."""
+    """Refuse fields in the query of a body that is not the clip itself: they would be ignored."""
     for name in request.query_params:
         if name in model.model_fields:
             raise InvalidRequestError(
@@ -88,10 +88,10 @@ def _from_json(model: type[Model], body: bytes) -> Model:
 
 
 def from_fields(model: type[Model], fields: Any, where: tuple[str, ...]) -> Model:
-    """The validated body of JSON; a data: URL in video_path becomes the clip's bytes.
+    """Validate the fields of a JSON body; a data: URL in video_path becomes the clip's bytes.
 
     Args:
-        where: the fields lie, for the errors.
+        where: location of the fields, for the errors.
     """
     url = fields.get("video_path") if isinstance(fields, dict) else None
     if not isinstance(url, str) or not DATA_URL.match(url):
@@ -143,7 +143,7 @@ async def _split_form(form: FormData) -> tuple[dict[str, Any], bytes]:
 
 
 def _plain_fields(items: list[tuple[str, str]]) -> dict[str, Any]:
-    """Texts by name; what is structured is JSON, or text where it is none."""
+    """The fields by name, as text; those in STRUCTURED_FIELDS parsed where they are JSON."""
     fields: dict[str, Any] = {}
     for name, text in items:
         if name in fields:
@@ -170,7 +170,12 @@ def _with_bytes(model: type[Model], fields: Mapping[str, Any], data: bytes) -> M
 def _validated(
     model: type[Model], fields: Any, where: tuple[str, ...], strict: bool | None
 ) -> Model:
-    """`strict`: a number in quotes is none. None: as the model has it, for what can only be text."""
+    """The validated body.
+
+    Args:
+        strict: reject a quoted number. None: the model's own setting, for forms and queries, whose
+            fields are always text.
+    """
     try:
         return model.model_validate(fields, strict=strict)
     except ValidationError as error:

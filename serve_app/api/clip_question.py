@@ -1,4 +1,4 @@
-"""What every route about a clip takes: the clip, the question, and how both become the model's input."""
+"""The fields that every route about a clip takes: the clip, the question, and how they become model input."""
 
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ from serve_app.types import (
 
 
 def _whole(value: object) -> object:
-    """JSON has one kind of number: 5.0 is a whole one."""
+    """Accept 5.0 as the integer 5: JSON has one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -44,7 +44,7 @@ Feature = Annotated[list[FeatureValue], Field(min_length=1)]
 
 
 def _check_unicode(value: str) -> str:
-    """JSON can spell halves of characters, which no encoder takes."""
+    """Refuse lone surrogates, which JSON can spell and no encoder accepts."""
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -62,7 +62,7 @@ CLIP_SCHEMA: dict[str, Any] = {
 
 
 class ClipQuestion(BaseModel):
-    """Base of the requests' bodies. Unknown fields are refused."""
+    """Base class of the request bodies. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -95,7 +95,7 @@ class ClipQuestion(BaseModel):
     _data: bytes | None = PrivateAttr(default=None)
 
     def attach(self, data: bytes) -> None:
-        """The clip's own bytes, in place of the path."""
+        """Use these bytes as the clip, in place of the path."""
         self._data = data
 
     def source(self) -> ClipSource:
@@ -121,17 +121,17 @@ class ClipQuestion(BaseModel):
 
 
 def audio_mode_of(parity: Parity) -> AudioMode:
-    """Of a request that chooses none."""
+    """The default audio mode for this parity."""
     return "reference" if parity == "reference" else "clean"
 
 
 def is_https(text: str) -> bool:
-    """A scheme is case-insensitive."""
+    """Whether the text is an https: URL; schemes are case-insensitive."""
     return text[:6].lower() == "https:"
 
 
 def check_question(question: str, limits: LimitSettings) -> None:
-    """Raises InvalidRequestError: encoding a text of any length would hold the server up."""
+    """Raises InvalidRequestError for a question over the limit: a long one would block the server."""
     limit = limits.max_question_chars
     if len(question) > limit:
         raise InvalidRequestError(f"question has {len(question)} characters; the limit is {limit}")

@@ -19,7 +19,7 @@ from serve_app.api.request_log import current_traceparent, note
 from serve_app.api.service import AnswerService
 from serve_app.deadline import deadline_in, until
 from serve_app.emotions import NINE, WHY_QUESTION, emotion_question, with_sentence
-from serve_app.engine.label_tree import MAX_LABELS, MIN_LABELS
+from serve_app.engine.label_trie import MAX_LABELS, MIN_LABELS
 from serve_app.settings import AppSettings
 from serve_app.types import Answer, AnswerRequest, LabelScores, Sampling, ScoreRequest
 

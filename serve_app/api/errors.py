@@ -1,4 +1,4 @@
-"""One error, three renderings, by where it happens and what the client accepts.
+"""Renders an error in one of three forms, by the route and by what the client accepts.
 
 {"error": title, "code": status, "details": sentence}       the original's API: `error` stays a string
 {"error": {"message", "type", "param", "code"}}             /v1/*, as OpenAI's clients read it
@@ -44,7 +44,7 @@ OPENAI_TYPES = {
 
 
 def error_response(error: ServeAppError, scope: Scope) -> JSONResponse:
-    """In the form that this request's client reads."""
+    """The error as a response in the form that this request's client reads."""
     headers = {"X-Error-Code": error.code}
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
@@ -55,7 +55,7 @@ def error_response(error: ServeAppError, scope: Scope) -> JSONResponse:
 
 
 def status_at(path: str, kind: type[ServeAppError]) -> int:
-    """OpenAI's API calls a wrong field 400."""
+    """Status of an error on this path: OpenAI's API answers invalid fields with 400, not 422."""
     is_openai = path.startswith(OPENAI_PREFIX)
     return 400 if is_openai and issubclass(kind, InvalidRequestError) else kind.status
 
@@ -70,7 +70,7 @@ def _render(
 
 
 def problem_body(title: str, status: int, message: str, code: str) -> dict[str, Any]:
-    """RFC 9457's."""
+    """The problem details of RFC 9457."""
     return {
         "type": f"urn:emotion-llama:error:{code}",
         "title": title,
@@ -82,10 +82,10 @@ def problem_body(title: str, status: int, message: str, code: str) -> dict[str, 
 
 
 def body_at(path: str, title: str, status: int, message: str, code: str) -> dict[str, Any]:
-    """The one that belongs to the path."""
+    """The error body in the form of this path."""
     if path.startswith(OPENAI_PREFIX):
         return _openai_object(title, status, message, code)
-    # These two bodies are the original guide's, to the letter.
+    # These two bodies are exactly those of the original's guide.
     if code == UnauthorizedError.code:
         return {"error": title}
     if code == RateLimitedError.code:
@@ -94,7 +94,7 @@ def body_at(path: str, title: str, status: int, message: str, code: str) -> dict
 
 
 def openai_error(error: ServeAppError) -> dict[str, Any]:
-    """OpenAI's object, as an event of a stream."""
+    """The error as OpenAI's object, for an event of a stream."""
     return _openai_object(error.title, error.status, error.message, error.code)
 
 
@@ -106,13 +106,14 @@ def _openai_object(title: str, status: int, message: str, code: str) -> dict[str
 
 
 def unexpected(error: Exception) -> ServeAppError:
-    """Anything unexpected is ours: the traceback goes to the log, never to the client."""
+    """The error to answer an unexpected exception with. The traceback goes to the log, not to the client."""
     logger.error("unexpected error in request %s", current_request_id(), exc_info=error)
     return ServeAppError("unexpected error; the server's log has it under the request id")
 
 
 class UnexpectedErrors:
-    """Inside whatever adds headers and writes the log, which FastAPI's own handler of bugs is not."""
+    """Answers unexpected exceptions. It runs inside the middleware that adds headers and logs requests, while
+    FastAPI's own handler would run outside of it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -134,7 +135,7 @@ class UnexpectedErrors:
 
 
 def add_error_handlers(api: FastAPI, settings: AppSettings) -> None:
-    """Routes contain no `try`: every error ends here."""
+    """Register the handlers for all errors, so that routes need no `try`."""
 
     @api.exception_handler(ServeAppError)
     async def _expected(request: Request, error: ServeAppError) -> JSONResponse:
@@ -147,7 +148,7 @@ def add_error_handlers(api: FastAPI, settings: AppSettings) -> None:
     @api.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         if route_path(request.scope) in PREDICT:
-            # Gradio's own form for a malformed body, but for what was sent, which it repeats.
+            # Gradio's own form for a malformed body, without the input, which Gradio repeats in it.
             problems = [{name: each[name] for name in GRADIO_FIELDS} for each in error.errors()]
             headers = {"X-Error-Code": InvalidRequestError.code}
             return JSONResponse({"detail": jsonable_encoder(problems)}, 422, headers)

@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 from serve_app.api.cache_header import add_cache_header
 from serve_app.api.clip_body import from_fields
 from serve_app.api.clip_question import CLIP_SCHEMA, check_question
-from serve_app.api.in_band import predict_body
-from serve_app.api.legacy import ProcessVideoRequest
+from serve_app.api.gradio_body import predict_body
 from serve_app.api.paths import PREDICT
+from serve_app.api.process_video import ProcessVideoRequest
 from serve_app.api.reference.answers import PredictAnswer
 from serve_app.api.reference.examples import PREDICT_ANSWERS, PREDICT_REQUESTS, named
 from serve_app.api.reference.schemas import answer_schema
@@ -23,7 +23,7 @@ NUM_INPUTS = 2  # path and question
 
 
 class PredictRequest(BaseModel):
-    """Gradio's body. Its other fields are about sessions that are not kept here."""
+    """The body of Gradio's requests. Its other fields are about sessions, which this server does not keep."""
 
     data: list[Any] = Field(
         description="The clip's path and the question; further items are ignored.",
@@ -34,7 +34,11 @@ class PredictRequest(BaseModel):
     )
 
     def question(self) -> ProcessVideoRequest:
-        """Raises RequestValidationError: an input is missing or of the wrong type."""
+        """The body as a ProcessVideoRequest.
+
+        Raises:
+            RequestValidationError: an input is missing or of the wrong type.
+        """
         path, question = (*self.data[:NUM_INPUTS], None, None)[:NUM_INPUTS]
         return from_fields(
             ProcessVideoRequest, {"video_path": path, "question": question}, ("body", "data")
@@ -42,29 +46,29 @@ class PredictRequest(BaseModel):
 
 
 class Durations:
-    """Seconds inside the function, and their mean over this process, as Gradio reports them."""
+    """Mean duration of the calls in this process, as Gradio reports it."""
 
     def __init__(self) -> None:
         self._total_s = 0.0
         self._num_runs = 0
 
     def add(self, duration_s: float) -> float:
-        """Returns the mean."""
+        """Record one call; returns the mean of all calls so far."""
         self._total_s += duration_s
         self._num_runs += 1
         return self._total_s / self._num_runs
 
 
 def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
-    """POST on all four paths; the slash at the end makes no difference."""
-    router = APIRouter(tags=["legacy"])
+    """POST /api/predict and /run/predict, each with and without a trailing slash."""
+    router = APIRouter(tags=["clip questions"])
     durations = Durations()
 
     async def predict(
         request: Annotated[PredictRequest, Body(openapi_examples=named(PREDICT_REQUESTS))],
         response: Response,
     ) -> dict[str, Any]:
-        """What called the original's Gradio page. Also /run/predict, and both with a slash at the end."""
+        """For clients of the original's Gradio page. Also at /run/predict, and both with a trailing slash."""
         started = time.perf_counter()
         question = request.question()
         check_question(question.question, settings.limits)

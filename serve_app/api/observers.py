@@ -1,4 +1,4 @@
-"""What is told of each request beside its line in the log: metrics, a span, how many are inside."""
+"""What is recorded about each request besides its log line: metrics, a span, the number in flight."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from serve_app.traces import NoSpan, NoTraces, Span, Traces
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """Of one process. By default nobody looks: in unit tests, and without Ray."""
+    """Metrics, traces and in-flight count of one process. The defaults record nothing."""
 
     meter: Meter = field(default_factory=NoMeter)
     traces: Traces = field(default_factory=NoTraces)
@@ -31,7 +31,8 @@ class Observers:
 
     @contextmanager
     def request(self, scope: Scope) -> Iterator[Span]:
-        """While it is inside. Only what asks the stages something is, and has a span."""
+        """Count a request as in flight and open its span while the block runs. Only POST requests, which are
+        those that use the stages, are counted."""
         if scope["method"] != "POST":
             yield NoSpan()
             return
@@ -40,7 +41,7 @@ class Observers:
             yield span
 
     def ended(self, span: Span, line: Mapping[str, Any]) -> None:
-        """A request, by its line in the log."""
+        """Record a finished request from the fields of its log line."""
         record_request(self.meter, line)
         route = line["route"] or NO_ROUTE
         span.rename(f"{line['method']} {route}")
@@ -61,6 +62,6 @@ class Observers:
             span.fail(line["error_code"])
 
     def sample(self) -> None:
-        """Gauges, which nothing else brings up to date."""
+        """Set the gauges. Nothing else updates them."""
         self.meter.record(IN_FLIGHT, self.in_flight.num_requests)
         self.meter.record(OLDEST_SECONDS, self.in_flight.oldest_s)

@@ -1,4 +1,4 @@
-"""Routes for whoever runs the server: is it alive, is it ready, what is it."""
+"""Routes for the operators: liveness, readiness and status."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def create_router(service: AnswerService, server_status: ServerStatus) -> APIRou
         responses=answer_schema(Status, {"alive": {"status": "ok"}}),
     )
     async def healthz() -> dict[str, str]:
-        """Asks no stage: for a liveness probe."""
+        """For a liveness probe: answers without asking any stage."""
         return {"status": "ok"}
 
     @router.get(
@@ -43,7 +43,7 @@ def create_router(service: AnswerService, server_status: ServerStatus) -> APIRou
         responses=answer_schema(ServerStatusAnswer, STATUS_ANSWERS),
     )
     async def status() -> dict[str, Any]:
-        """Replicas, requests inside, versions, the model, settings. Cheap: kept for a second."""
+        """Replicas, requests in flight, versions, the model and settings. Cheap: kept for a second."""
         return await server_status.read()
 
     return router

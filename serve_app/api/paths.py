@@ -1,4 +1,4 @@
-"""The paths of the routes, and where a request goes among them. It imports no route: all may import it."""
+"""The paths of the routes, and the path of a request. It imports no route, so all modules may import it."""
 
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,6 @@ OPENAI_PREFIX = "/v1/"  # below it errors have OpenAI's form
 
 
 def route_path(scope: "Scope") -> str:
-    """Within the application, whatever prefix Serve mounts it under."""
+    """Path of a request within the application, without the prefix that Serve mounts it under."""
     path, prefix = str(scope["path"]), str(scope.get("root_path", ""))
     return path.removeprefix(prefix) if prefix else path

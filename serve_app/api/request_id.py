@@ -1,4 +1,4 @@
-"""X-Request-Id: kept where the client sent a usable one, else made; on every response and log line."""
+"""X-Request-Id: the client's where it is usable, else a new one; on every response and log line."""
 
 import re
 import uuid
@@ -14,15 +14,15 @@ _current: ContextVar[str] = ContextVar("request_id")
 
 
 def current_request_id() -> str:
-    """Of the request that is being answered; outside of one, a new one."""
+    """Id of the request being answered; outside of a request, a new one."""
     return _current.get(None) or uuid.uuid4().hex
 
 
 class RequestIds:
-    """The outermost middleware: also what is refused by the others has an id."""
+    """The outermost middleware, so that responses of the other middlewares have an id, too."""
 
     def __init__(self, app: ASGIApp, adds_header: bool = True) -> None:
-        """`adds_header` is False where whoever is in front adds it, as Serve does."""
+        """`adds_header` is False where a server in front adds the header, as Serve's proxy does."""
         self._app = app
         self._adds_header = adds_header
 

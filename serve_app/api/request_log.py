@@ -1,4 +1,4 @@
-"""One JSON line for each request, when it has ended: never a question, an answer, or anything of a clip."""
+"""Logs one JSON line per request when it has ended, without its question, answer or clip."""
 
 import json
 import logging
@@ -19,15 +19,15 @@ from serve_app.types import Answer, CacheStatus, LabelScores, Usage
 
 logger = logging.getLogger("serve_app.requests")
 
-KEY_NAME = "api_key_name"  # in the scope's state
-CLIENT_LEFT = 499  # no status was sent: nginx's number for it
+KEY_NAME = "api_key_name"  # key in the ASGI scope's state
+CLIENT_LEFT = 499  # nginx's status for a client that left before any status was sent
 
 _traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 
 
 def log_to_stderr() -> None:
-    """Of a replica that is a file of Ray's session; in a container the log of the pod."""
+    """Send request lines to stderr: Ray's session log for a replica, the pod log in a container."""
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
@@ -37,19 +37,19 @@ def log_to_stderr() -> None:
 
 
 def current_traceparent() -> str | None:
-    """Of the request that is being answered, for the stages; None while traces are off."""
+    """The traceparent to hand to the stages with the request being answered; None while traces are off."""
     return _traceparent.get()
 
 
 def note(result: Answer | LabelScores) -> None:
-    """Times of the stages and token counts, for the line of the request that is being answered."""
+    """Add token counts, cache status and stage times to the log line of the request being answered."""
     note_usage(result.usage)
     note_cache(result.cache)
     _note({f"{stage}_ms": round(value, 1) for stage, value in result.timings_ms.items()})
 
 
 def note_usage(usage: Usage) -> None:
-    """Token counts alone: of a stream."""
+    """Add only the token counts to the log line, as for a stream."""
     _note(
         {
             "prompt_tokens": usage.prompt_tokens,
@@ -60,12 +60,12 @@ def note_usage(usage: Usage) -> None:
 
 
 def note_cache(cache: CacheStatus) -> None:
-    """Of an answer that may have been given before."""
+    """Add the cache status to the log line; None adds nothing."""
     _note({} if cache is None else {"cache": cache})
 
 
 def note_error(code: str) -> None:
-    """Of a stream that broke after its status was sent."""
+    """Add the error code to the log line, for a stream that failed after its status was sent."""
     _note({"error_code": code})
 
 
@@ -76,7 +76,7 @@ def _note(fields: Mapping[str, Any]) -> None:
 
 
 class RequestLog:
-    """Just inside RequestIds: it sees what every other middleware answers."""
+    """Middleware just inside RequestIds, so that it sees the responses of all other middlewares."""
 
     def __init__(self, app: ASGIApp, observers: Observers | None = None) -> None:
         self._app = app
@@ -126,7 +126,7 @@ def _line(
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "request_id": current_request_id(),
         "method": scope["method"],
-        # Of an unknown path nothing: it may hold anything.
+        # The template, not the path: an unknown path may contain anything.
         "route": getattr(route, "path", None),
         **({"key": key} if key else {}),
         **seen,

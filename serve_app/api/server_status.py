@@ -1,4 +1,4 @@
-"""GET /v1/status: what runs here, in which versions, and how much it has to do."""
+"""The body of GET /v1/status: what runs here, in which versions, and its load."""
 
 import asyncio
 import logging
@@ -16,22 +16,22 @@ from serve_app.versions import installed_versions
 
 logger = logging.getLogger(__name__)
 
-KEPT_S = 1.0  # so that asking often costs no more
-LOST_S = 60.0  # after which a question is taken for lost: a call that is cut off may never end
-TIMEOUT_S = 2.0  # of the cluster, which may be what is in trouble
+KEPT_S = 1.0  # the deployments are read at most this often
+LOST_S = 60.0  # after this an unanswered call counts as lost: one that was cut off may never end
+TIMEOUT_S = 2.0  # for the cluster's answer; the cluster may be what is failing
 
 
 ClusterStatus = Callable[[], Awaitable[Mapping[str, Any]]]
-"""The deployments by name, each with its status and its replicas by their states."""
+"""Reads the deployments by name, each with its status and the number of its replicas by state."""
 
 
 async def no_cluster() -> Mapping[str, Any]:
-    """Without Ray there are no deployments."""
+    """The ClusterStatus without Ray: no deployments."""
     return {}
 
 
 class ServerStatus:
-    """Of this ingress replica; the deployments are the whole application's."""
+    """Status of this ingress replica, with the deployments of the whole application."""
 
     def __init__(
         self,
@@ -67,7 +67,8 @@ class ServerStatus:
         }
 
     async def _deployments(self) -> Mapping[str, Any] | None:
-        """All callers wait for one question: where it hangs, it holds a thread until it ends."""
+        """The deployments, or None if the cluster does not answer in time. Concurrent callers share one call,
+        because a call that hangs occupies a thread."""
         age_s = time.monotonic() - self._asked_at
         kept_s = KEPT_S if self._asking is None or self._asking.done() else LOST_S
         if self._asking is None or age_s > kept_s:
@@ -76,20 +77,20 @@ class ServerStatus:
         asking = self._asking
         await asyncio.wait([asking], timeout=TIMEOUT_S)
         if not asking.done():
-            logger.warning("the cluster has not told its deployments in %s s", TIMEOUT_S)
+            logger.warning("the cluster did not report its deployments in %s s", TIMEOUT_S)
             return None
         return asking.result()
 
     async def _ask_cluster(self) -> Mapping[str, Any] | None:
         try:
             return await self._cluster_status()
-        except Exception:  # Ray's have no common base
-            logger.exception("the cluster does not tell its deployments")
+        except Exception:  # Ray's exceptions have no common base class
+            logger.exception("reading the deployments from the cluster failed")
             return None
 
 
 def _model_sha256(settings: AppSettings) -> str | None:
-    """None where the directory is not on this node: the ingress needs nothing else of it."""
+    """The manifest's hash of the model; None where the model directory is not on this node."""
     try:
         manifest = read_manifest(settings.model)
     except CheckpointError:
@@ -98,7 +99,7 @@ def _model_sha256(settings: AppSettings) -> str | None:
 
 
 def _chosen(settings: AppSettings) -> dict[str, Any]:
-    """What changes answers, and what limits them."""
+    """The settings that change answers or limit them."""
     return {
         "parity": settings.parity,
         "layout": settings.layout,

@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 from serve_app.api.clip_question import check_question
 from serve_app.api.emotions import EmotionsRequest
-from serve_app.api.legacy import ProcessVideoRequest
 from serve_app.api.openai.request import answer_request
 from serve_app.api.openai.schema import ChatRequest
 from serve_app.api.paths import CHAT
+from serve_app.api.process_video import ProcessVideoRequest
 from serve_app.batch.options import Defaults
 from serve_app.batch.rows import Ask, Row
 from serve_app.batch.storage import is_uri

@@ -61,7 +61,7 @@ def request_body(fields: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidRequestError: a field is unknown, missing or out of range, or the features cannot be read.
     """
-    from serve_app.api.legacy import ProcessVideoRequest
+    from serve_app.api.process_video import ProcessVideoRequest
     from serve_app.validation import validated
 
     unknown = fields.keys() - {"clip", "question", *OPTIONS}

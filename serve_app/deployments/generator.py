@@ -41,7 +41,7 @@ class Generator:
         self._engine = Engine(open_checkpoint(model), settings, reports_to_ray=True)
         engine = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
         self._traced = TracedEngine(engine, self._traces)
-        self._reporting = asyncio.create_task(report_engine(self._engine.load, RayMeter()))
+        self._reporting = asyncio.create_task(report_engine(self._engine.current_load, RayMeter()))
 
     async def answer(self, clip: Clip, request: AnswerRequest) -> Answer:
         """See Engine.answer. Cancelling the request aborts it in the engine."""
@@ -76,12 +76,12 @@ class Generator:
             raise
 
     async def encoder_calls(self) -> int:
-        """See Engine.encoder_calls."""
+        """See Engine.encoder_calls. Only tests call it."""
         return await self._engine.encoder_calls()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Called by Serve for the policy in serve_app/autoscaling.py: an EngineLoad."""
-        return asdict(self._engine.load())
+        return asdict(self._engine.current_load())
 
     async def check_health(self) -> None:
         """Called by Serve every health_check_period_s."""

@@ -23,7 +23,7 @@ class Preprocessor:
         return await self._watched.decode(source, options, traceparent)
 
     async def decode_counts(self) -> DecodeCounts:
-        """See DecodePool.counts; of this replica."""
+        """See DecodePool.counts, for this replica. Only tests call it; the metric is clips_total."""
         return self._pool.counts()
 
     def __del__(self) -> None:

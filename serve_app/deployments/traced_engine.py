@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from serve_app.engine.cached_engine import CachedEngine
 from serve_app.engine.engine import Engine
+from serve_app.timings import ms_since
 from serve_app.traces import Span, Traces
 from serve_app.types import (
     Answer,
@@ -47,10 +48,10 @@ class TracedEngine:
         with self._traces.span(SPAN, request.traceparent) as span:
             async with aclosing(self._engine.stream(clip, request)) as deltas:
                 async for delta in deltas:
-                    first_ms = first_ms or _ms_since(started)
+                    first_ms = first_ms or ms_since(started)
                     if delta.usage is not None:
                         _describe(span, delta.usage, delta.cache)
-                        _add_parts(span, 0.0, first_ms, _ms_since(started))
+                        _add_parts(span, 0.0, first_ms, ms_since(started))
                     yield delta
 
     async def score(self, clip: Clip, request: ScoreRequest) -> LabelScores:
@@ -75,7 +76,3 @@ def _describe(span: Span, usage: Usage, cache: CacheStatus) -> None:
 def _add_parts(span: Span, queue_ms: float, first_token_ms: float, total_ms: float) -> None:
     ends_ms = {"queue": queue_ms, "prefill": first_token_ms, "decode tokens": total_ms}
     span.add_parts({part: end_ms / 1e3 for part, end_ms in ends_ms.items()})
-
-
-def _ms_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1e3

@@ -1,4 +1,4 @@
-"""What vLLM is started with: our settings as its engine arguments and environment, on CPU and on GPU."""
+"""Turns our settings into vLLM's engine arguments and environment, on CPU and on GPU."""
 
 import json
 import os
@@ -14,33 +14,33 @@ GPU_BLOCK_SIZE = 16
 CPU_KV_CACHE_BYTES = 256 << 20
 
 ADAPTER_NAME = "emotion-llama"
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ones vLLM reserves room for
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the values vLLM accepts for max_lora_rank
 PENALTY_CLASS = "serve_app.model.repetition_penalty:GeneratedRepetitionPenalty"
 
 
 def prepare_vllm_environment() -> None:
-    """Variables that vLLM reads when it is imported; what is set already wins."""
-    # "auto" binds every CPU engine of a machine to the same core. No meaning on GPUs.
+    """Set variables that vLLM reads when it is imported. Values that are already set win."""
+    # "auto" binds every CPU engine of a machine to the same core. Has no effect on GPUs.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     # A replica has many threads: its engine process must not be forked from them.
     os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    # The second one, a GPU's default, refuses logits processors of the first one's form.
+    # The V2 model runner, the default on GPUs, refuses logits processors written for V1.
     os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 
 def _prepare_cpu_environment(settings: EngineSettings) -> None:
-    """Variables that the engine process reads when it is started."""
+    """Set variables that the engine process reads when it starts."""
     # Ray sets OMP_NUM_THREADS to an actor's num_cpus, which is about scheduling, not about threads.
     num_threads = settings.num_cpu_threads or len(os.sched_getaffinity(0))
     os.environ["OMP_NUM_THREADS"] = str(num_threads)
-    # vLLM would compile one small function of the sampler, ten seconds with every request waiting, when
-    # log-probabilities are first asked for.
+    # When log-probabilities are first asked for, vLLM would compile a small function of the sampler: all
+    # requests would wait for ten seconds.
     if settings.enforce_eager is not False:
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
-    # oneDNN keeps what it compiled for the last 1024 shapes; every clip has its own, and the engine would
-    # grow for thousands of clips (docs/decisions/batch.md).
+    # oneDNN caches compiled kernels for the last 1024 shapes. Every clip has its own shape, so the engine's
+    # memory would grow for thousands of clips (docs/decisions/batch.md).
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     if settings.tensor_parallel_size == 1:
         # Allows the "uni" executor, which saves a third process. AsyncLLM still gets its own EngineCore.
@@ -82,7 +82,7 @@ def engine_args(checkpoint: Checkpoint, settings: EngineSettings) -> dict[str, A
 
 
 def lora_request(checkpoint: Checkpoint) -> Any:
-    """What each request says of a checkpoint's adapter; None without one."""
+    """The LoRA request for a checkpoint's adapter, for every request; None without an adapter."""
     if checkpoint.adapter is None:
         return None
     from vllm.lora.request import LoRARequest
@@ -91,21 +91,21 @@ def lora_request(checkpoint: Checkpoint) -> Any:
 
 
 def stat_loggers() -> list[Any]:
-    """vLLM's metrics into its process's own registry, which `Engine.load` reads, and through Ray."""
+    """Loggers that export vLLM's metrics to Ray, and to the registry that `Engine.current_load` reads."""
     from vllm.v1.metrics.loggers import PrometheusStatLogger
     from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
-    # Each of them empties the registry of vLLM's metrics when it is made: the one that fills it comes last.
+    # Each one removes vLLM's metrics from the registry when it is created, so the one that fills it is last.
     return [RayPrometheusStatLogger, PrometheusStatLogger]
 
 
 def _stored_dtype(checkpoint: Checkpoint) -> str:
-    """vLLM's own "auto" would run float32 weights in half precision."""
+    """Dtype of the stored weights. vLLM's own "auto" would run float32 weights in half precision."""
     return str(_config(checkpoint).get("dtype") or "auto")
 
 
 def _max_positions(checkpoint: Checkpoint) -> int:
-    """A small LLaMA may have been trained for fewer positions than the settings allow."""
+    """Positions the LLaMA was trained for, which may be fewer than the settings allow."""
     return int(_config(checkpoint)["text_config"]["max_position_embeddings"])
 
 

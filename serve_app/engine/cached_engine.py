@@ -1,4 +1,4 @@
-"""Answers that were given before, for requests that can have no other. Off by default."""
+"""The answer cache: repeats answers to requests that can have no other answer. Off by default."""
 
 import hashlib
 import json
@@ -15,20 +15,20 @@ from serve_app.engine.inputs import clip_uuid
 from serve_app.settings import AnswerCacheSettings
 from serve_app.types import Answer, AnswerDelta, AnswerRequest, Clip, LabelScores, ScoreRequest
 
-# Of a request's fields; what decoding made of the options is in the clip.
+# Fields of a request that are not part of the key. The effect of decode_options is in the clip.
 NOT_OF_THE_ANSWER = {"source", "decode_options", "request_id", "traceparent"}
 NO_TIME_MS = {"queue": 0.0, "first_token": 0.0, "total": 0.0}
 
 
 class CachedEngine:
-    """Engine's three ways to ask. Only greedy answers are kept, and label scores, which always are."""
+    """Engine's answer, stream and score, cached. Only greedy answers and label scores are kept."""
 
     def __init__(self, engine: Engine, settings: AnswerCacheSettings) -> None:
         self._engine = engine
         self._answers = AnswerCache(settings)
 
     async def answer(self, clip: Clip, request: AnswerRequest) -> Answer:
-        """See Engine.answer. What is not of the answer itself, times and voice, is this request's."""
+        """See Engine.answer. Timings and voice statistics are always those of this request."""
         if request.sampling.temperature > 0:
             return await self._engine.answer(clip, request)
         key = self._key("answer", clip, request)
@@ -41,7 +41,7 @@ class CachedEngine:
         return replace(answer, cache="miss")
 
     async def stream(self, clip: Clip, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
-        """See Engine.stream. What was kept comes in one delta; one that did not end is not kept."""
+        """See Engine.stream. A cached answer is one delta; an interrupted stream is not cached."""
         key = self._key("stream", clip, request)
         is_kept = request.sampling.temperature == 0
         found: AnswerDelta | None = self._answers.get(key) if is_kept else None
@@ -68,7 +68,7 @@ class CachedEngine:
         return replace(scores, cache="miss")
 
     def _key(self, kind: str, clip: Clip, request: AnswerRequest | ScoreRequest) -> str:
-        """All that an answer depends on. Its provenance is of it: model, layout, frame, what was missing."""
+        """Hash of all that an answer depends on, with its provenance (model, layout, frame, ...)."""
         asked = {
             name: value for name, value in asdict(request).items() if name not in NOT_OF_THE_ANSWER
         }
@@ -78,7 +78,7 @@ class CachedEngine:
 
 
 class AnswerCache:
-    """The least recently used goes first when the bytes run out, and each after its time."""
+    """LRU cache of values, limited in bytes, with a time to live."""
 
     def __init__(self, settings: AnswerCacheSettings) -> None:
         self._pickled: TTLCache[str, bytes] = TTLCache(
@@ -86,7 +86,7 @@ class AnswerCache:
         )
 
     def get(self, key: str) -> Any:
-        """None where there is none."""
+        """The value of this key, or None."""
         pickled = self._pickled.get(key)
         return None if pickled is None else pickle.loads(pickled)
 

@@ -1,4 +1,4 @@
-"""The engine seam: one class around vLLM's AsyncLLM. Nothing above it imports vLLM; it knows no Ray."""
+"""The engine: one class around vLLM's AsyncLLM. No caller imports vLLM, and the engine knows no Ray."""
 
 import asyncio
 import logging
@@ -12,12 +12,12 @@ from typing import Any
 from serve_app.checkpoint import Checkpoint
 from serve_app.engine.args import engine_args, lora_request, prepare_vllm_environment, stat_loggers
 from serve_app.engine.inputs import clip_provenance, engine_prompt
-from serve_app.engine.label_tree import Tokens, label_tree, share_out
-from serve_app.engine.load import KV_CACHE_USAGE, RUNNING, WAITING, gauge
+from serve_app.engine.label_trie import Tokens, label_trie, normalise
 from serve_app.engine.outputs import StreamTrim, answer_text, engine_timings_ms, token_scores, usage
 from serve_app.engine.params import sampling_params, scoring_params
 from serve_app.engine.stall import NUM_STEPS, StallWatch
 from serve_app.engine.vllm_errors import vllm_errors
+from serve_app.engine.vllm_gauges import KV_CACHE_USAGE, RUNNING, WAITING, gauge
 from serve_app.errors import (
     EngineError,
     EngineGoneError,
@@ -49,7 +49,7 @@ class Engine:
     def __init__(
         self, checkpoint: Checkpoint, settings: EngineSettings, reports_to_ray: bool = False
     ) -> None:
-        """`reports_to_ray`: vLLM's metrics also come out of Ray's endpoint; in a process of Ray's."""
+        """`reports_to_ray`: also export vLLM's metrics through Ray; only in a Ray worker."""
         prepare_vllm_environment()
         own_engines()
         from vllm import AsyncEngineArgs
@@ -97,11 +97,11 @@ class Engine:
         )
 
     async def stream(self, clip: Clip, request: AnswerRequest) -> AsyncGenerator[AnswerDelta, None]:
-        """The answer as it grows: its text is that of `answer` with the default parity.
+        """Stream an answer. Its text is that of `answer` with the default parity.
 
         Raises:
-            InvalidRequestError: with `parity: reference` the text is only known at the end. And what
-                `answer` raises.
+            InvalidRequestError: with `parity: reference`, whose text is known only at the end.
+            Also everything that `answer` raises.
         """
         if request.prompt_options.parity == "reference":
             raise InvalidRequestError("with parity 'reference' an answer cannot be streamed")
@@ -125,35 +125,36 @@ class Engine:
     async def score(self, clip: Clip, request: ScoreRequest) -> LabelScores:
         """How probable each label is as the answer, by the model's own scores of its tokens.
 
-        One short request for each beginning of a label, shared ones once. The first brings the prompt
-        into the prefix cache, from which the others take it (docs/decisions/label-scores.md).
+        One short request per distinct label prefix. The first puts the prompt into the prefix cache,
+        from which the others take it (docs/decisions/label-scores.md).
 
         Raises:
-            InvalidRequestError: too few, too many, empty or equal labels. And what `answer` raises.
+            InvalidRequestError: too few, too many, empty or equal labels.
+            Also everything that `answer` raises.
         """
         options = request.prompt_options
         encoded = encode_prompt(options, request.question, self._tokenizer)
-        tree = label_tree(request.labels, self._tokenizer, options.tokenization)
-        self._check_length(encoded, tree.longest)
+        trie = label_trie(request.labels, self._tokenizer, options.tokenization)
+        self._check_length(encoded, trie.longest)
 
-        async def run(number: int, beginning: Tokens, following: list[int]) -> Any:
-            prompt = replace(encoded, after_clip=[*encoded.after_clip, *beginning])
+        async def run(number: int, prefix: Tokens, following: list[int]) -> Any:
+            prompt = replace(encoded, after_clip=[*encoded.after_clip, *prefix])
             params = scoring_params(following)
             return await self._run(prompt, clip, params, f"{request.request_id}-{number}")
 
         started = time.perf_counter()
-        branches = tree.branches
-        numbered = [(number, *branch) for number, branch in enumerate(branches.items())]
+        next_tokens = trie.next_tokens_by_prefix
+        numbered = [(number, *each) for number, each in enumerate(next_tokens.items())]
         outputs = [await run(*numbered[0])]
         outputs += await asyncio.gather(*(run(*each) for each in numbered[1:]))
         scored = {
-            beginning: {
+            prefix: {
                 token: logprob.logprob for token, logprob in output.outputs[0].logprobs[0].items()
             }
-            for beginning, output in zip(branches, outputs, strict=True)
+            for prefix, output in zip(next_tokens, outputs, strict=True)
         }
-        probabilities, label_mass = share_out(
-            {label: tree.log_probability(label, scored) for label in request.labels}
+        probabilities, label_mass = normalise(
+            {label: trie.log_probability(label, scored) for label in request.labels}
         )
         total_ms = (time.perf_counter() - started) * 1e3
         return LabelScores(
@@ -174,18 +175,18 @@ class Engine:
         num_unfinished = self._llm.get_num_unfinished_requests()
         self._stall.check(num_unfinished, gauge(NUM_STEPS), time.monotonic())
 
-    def load(self) -> EngineLoad:
+    def current_load(self) -> EngineLoad:
         """How full the engine is after its last step, by vLLM's own gauges."""
         max_num_seqs = self._llm.vllm_config.scheduler_config.max_num_seqs
-        # Steps set the gauges, and none follows the abort of the last request.
+        # Only an engine step updates the gauges, and no step follows the abort of the last request.
         if not self._llm.get_num_unfinished_requests():
             return EngineLoad(0.0, 0.0, 0.0, max_num_seqs)
         return EngineLoad(gauge(RUNNING), gauge(WAITING), gauge(KV_CACHE_USAGE), max_num_seqs)
 
     async def encoder_calls(self) -> int:
-        """Requests whose clip went through the towers since the last call, by vLLM's own count.
+        """Number of requests whose clip went through the towers since the last call, by vLLM's own count.
 
-        Needs `extra_args: {enable_mm_processor_stats: true}`.
+        Only tests call it. Needs `extra_args: {enable_mm_processor_stats: true}`.
         """
         per_worker = await self._llm.collective_rpc("get_encoder_timing_stats")
         return sum(stats["num_encoder_calls"] for stats in per_worker[0].values())
@@ -222,10 +223,10 @@ class Engine:
     async def _outputs(
         self, prompt: Prompt, clip: Clip, params: Any, request_id: str
     ) -> AsyncGenerator[Any, None]:
-        """vLLM's outputs of one request, after a second try where the engine had lost its clip.
+        """vLLM's outputs of one request, retried once if the engine had lost its clip.
 
-        vLLM's sender may think that the engine still holds a clip. It forgets that with the error, which
-        comes in place of the first output (docs/decisions/towers-inside-vllm.md).
+        vLLM's frontend may believe that the engine still holds a clip which it has evicted. The error that
+        comes in place of the first output corrects that (docs/decisions/towers-inside-vllm.md).
         """
         inputs = engine_prompt(prompt, clip, self._marker_id)
         name = _engine_id(request_id)
@@ -239,7 +240,7 @@ class Engine:
                         yield output
             if not has_failed:
                 return
-            if has_begun:  # what was said cannot be said again
+            if has_begun:  # text that was already streamed cannot be taken back
                 raise EngineError("the engine reported an error in the middle of an answer")
             logger.warning("request %s: the engine reported an error before any output", attempt)
         raise EngineError("the engine reported an error for this request twice")
@@ -257,12 +258,12 @@ class Engine:
                 ):
                     yield output
         except (asyncio.CancelledError, GeneratorExit):
-            if self._llm is not None:  # else the engine is gone, and the request with it
+            if self._llm is not None:  # None: shut down, and the request with it
                 await self._llm.abort(request_id)
             raise
 
     def provenance(self, clip: Clip, options: PromptOptions) -> dict[str, Any]:
-        """What an answer about this clip comes from. JSON."""
+        """Provenance of an answer about this clip, as JSON values."""
         return {
             "model_sha256": self._checkpoint.sha256,
             "dtype": self._dtype,
@@ -274,5 +275,5 @@ class Engine:
 
 
 def _engine_id(request_id: str) -> str:
-    """A client may use an id twice at a time; the engine may not."""
+    """A unique id for the engine: clients may send the same id for several requests at once."""
     return f"{request_id}-{uuid.uuid4().hex[:12]}"

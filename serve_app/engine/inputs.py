@@ -1,4 +1,4 @@
-"""What vLLM is given of a clip: its arrays, their name in its caches, and its place in a prompt."""
+"""Turns a clip and a prompt into vLLM's inputs: arrays, cache key and token ids."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ CLIP_FIELDS = ("frame", "waveform", "face_feature", "temporal_feature")
 
 
 def engine_prompt(encoded: Prompt, clip: Clip, marker_id: int) -> dict[str, Any]:
-    """The ids, with `marker_id` where the plugin puts the clip, and the clip."""
+    """vLLM's prompt: token ids with `marker_id` at the clip's place, and the clip's data."""
     prompt = {
         "prompt_token_ids": [*encoded.before_clip, marker_id, *encoded.after_clip],
         "multi_modal_data": {MODALITY: clip_fields(clip)},
@@ -20,20 +20,20 @@ def engine_prompt(encoded: Prompt, clip: Clip, marker_id: int) -> dict[str, Any]
         # These ids become part of the item that vLLM caches under its name.
         prompt["mm_processor_kwargs"] = {BEFORE_FEATURES: encoded.before_features}
         name += f"-{encoded.before_features}"
-    # Saves vLLM from hashing the arrays; names everything they were made from.
+    # The cache key, which covers everything the arrays depend on, so that vLLM need not hash them.
     return prompt | {"multi_modal_uuids": {MODALITY: [name]}}
 
 
 def clip_fields(clip: Clip) -> dict[str, Any]:
-    """The clip dict of serve_app/model/processing.py. What is left out, the plugin feeds as zeros."""
-    # A ready audio feature stands for the waveform it was made from.
+    """The clip dict of serve_app/model/processing.py. The plugin fills in zeros for absent fields."""
+    # A ready audio feature replaces the waveform.
     waveform = None if "audio_feature" in clip.features else clip.waveform
     fields = {"frame": clip.frame, "waveform": waveform, **clip.features}
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def clip_provenance(clip: Clip) -> dict[str, Any]:
-    """What of an answer's provenance is the clip's. JSON."""
+    """The clip's part of an answer's provenance, as JSON values."""
     return {
         "audio_mode": clip.audio_mode,
         "clip_sha256": clip.sha256,
@@ -52,9 +52,9 @@ def _zeroed(fields: dict[str, Any]) -> list[str]:
 
 
 def clip_uuid(clip: Clip) -> str:
-    """Names the tensors of a clip for vLLM's caches: its file, and what decoding made of it.
+    """Key of a clip's tensors in vLLM's caches: hashes of its file and of what decoding made of it.
 
-    The time of the frame would not do: two decoders may differ about the pixels of one time.
+    The file and the frame's time would not suffice: two decoders may return different pixels for one time.
     """
     assert clip.content_sha256, "a clip without the digest of its content would be mixed up"
     return f"{clip.sha256}-{clip.content_sha256}"

@@ -1,4 +1,4 @@
-"""What vLLM gives back of one request, as ours: token counts, scores, times, and the text of a stream."""
+"""Turns vLLM's outputs of one request into our types: text, token counts, scores and timings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from serve_app.types import PromptOptions, TokenScore, Usage
 
 
 class StreamTrim:
-    """Deltas of the stripped text: no white space at its start, and at its end only once more follows."""
+    """Strips a streamed text: drops leading white space, and holds white space back until text follows it."""
 
     def __init__(self) -> None:
         self._has_begun = False
@@ -28,22 +28,22 @@ class StreamTrim:
 def answer_text(
     completion: Any, options: PromptOptions, stop: Sequence[str], tokenizer: Tokenizer
 ) -> str:
-    """The whole answer's text; with `parity: reference` what the original makes of its tokens."""
+    """The whole answer's text; with `parity: reference` as the original decodes and trims it."""
     if options.parity != "reference":
         return str(completion.text).strip()
     text = LAYOUTS[options.layout].trim(tokenizer.decode(completion.token_ids))
-    for each in stop:  # which vLLM leaves out of its own text alone
+    for each in stop:  # vLLM removes stop strings from its own text only
         text = text.partition(each)[0]
     return text
 
 
 def token_scores(completion: Any, num_logprobs: int | None) -> tuple[TokenScore, ...]:
-    """Of each token, where they were asked for, with the most probable ones in its place."""
+    """Scores of the answer's tokens, each with the most probable ones at its position, if asked for."""
     if num_logprobs is None or not completion.logprobs:
         return ()
     scores = []
     for token_id, candidates in zip(completion.token_ids, completion.logprobs, strict=False):
-        # vLLM adds the token that was drawn, wherever it ranks.
+        # vLLM adds the sampled token, whatever its rank.
         ranked = sorted(candidates.values(), key=lambda each: -each.logprob)[:num_logprobs]
         top = tuple((each.decoded_token or "", each.logprob) for each in ranked)
         chosen = candidates[token_id]
@@ -60,7 +60,7 @@ def usage(outputs: Sequence[Any]) -> Usage:
 
 
 def engine_timings_ms(metrics: Any, total_ms: float) -> dict[str, float]:
-    """Engine stages of one request: waiting to be scheduled, first token, all tokens."""
+    """Timings of one request in the engine: until it was scheduled, its first and its last token."""
     return {
         "queue": (metrics.scheduled_ts - metrics.queued_ts) * 1e3,
         "first_token": metrics.first_token_latency * 1e3,

@@ -1,4 +1,4 @@
-"""What vLLM is asked for in one request: its SamplingParams for an answer, and for scores of tokens."""
+"""Builds vLLM's SamplingParams for an answer, and for scores of tokens."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from serve_app.types import Sampling
 
 
 def sampling_params(sampling: Sampling, is_stream: bool = False) -> Any:
-    """Raises InvalidRequestError: vLLM refuses a value, or the constraint."""
+    """SamplingParams for an answer. Raises InvalidRequestError: vLLM refuses a value or the constraint."""
     return _params(
         is_stream,
         temperature=sampling.temperature,
@@ -24,7 +24,7 @@ def sampling_params(sampling: Sampling, is_stream: bool = False) -> Any:
 
 
 def scoring_params(token_ids: list[int]) -> Any:
-    """The log-probabilities of these tokens as the next one, before any penalty or temperature."""
+    """SamplingParams for the log-probabilities of these next tokens, before any penalty or temperature."""
     return _params(temperature=0, max_tokens=1, logprob_token_ids=token_ids)
 
 

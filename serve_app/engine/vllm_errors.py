@@ -1,4 +1,4 @@
-"""vLLM's errors as ours."""
+"""Turns vLLM's errors into ours."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,11 @@ from serve_app.errors import EngineDeadError, EngineError, InvalidRequestError
 
 @contextmanager
 def vllm_errors() -> Iterator[None]:
-    """Raises:
-    InvalidRequestError: vLLM refused the request.
-    EngineError: this request failed; EngineDeadError: the engine process is gone.
+    """Re-raise vLLM's errors within the block as ours.
+
+    Raises:
+        InvalidRequestError: vLLM refused the request.
+        EngineError: this request failed; EngineDeadError: the engine process is gone.
     """
     from vllm.exceptions import VLLMClientError
     from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serve_app.emotions import NINE, plain, same_label
-from serve_app.engine.label_tree import MAX_LABELS, MIN_LABELS
+from serve_app.engine.label_trie import MAX_LABELS, MIN_LABELS
 from serve_app.errors import InvalidRequestError
 from serve_app.evaluation.annotations import SENTENCE_COLUMNS, read_labels, read_texts
 from serve_app.evaluation.cases import Case

@@ -1,1 +1,1 @@
-"""The CPU stage: bytes in, one picture and a waveform out, in processes that may be killed."""
+"""The CPU stage: decodes a clip's bytes into a frame and a waveform, in killable worker processes."""

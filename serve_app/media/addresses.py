@@ -1,4 +1,4 @@
-"""Which machines a clip may be fetched from: names that are allowed, at addresses that are public."""
+"""Which hosts a clip may be fetched from: allowed domains at public addresses."""
 
 import asyncio
 import ipaddress
@@ -12,15 +12,19 @@ from serve_app.settings import IpNetwork, UrlSettings
 
 HTTPS_PORT = 443
 
-# Their last bits are an IPv4 address that a gateway may connect to: NAT64 (RFC 6052, RFC 8215), 6to4
-# (RFC 3056) and the old compatible form (RFC 4291). ipaddress knows of IPv4-mapped and Teredo itself.
+# Addresses in these networks embed an IPv4 address that a gateway may connect to: NAT64 (RFC 6052,
+# RFC 8215), 6to4 (RFC 3056) and IPv4-compatible (RFC 4291). ipaddress itself handles IPv4-mapped and Teredo.
 EMBEDDING_IPV4 = tuple(
     map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96"))
 )
 
 
 def check_url(url: URL, settings: UrlSettings) -> None:
-    """Raises ClipForbiddenError: not https, with a password, no allowed domain, or a private address."""
+    """Check a URL before it is fetched.
+
+    Raises:
+        ClipForbiddenError: not https, with a user or password, not an allowed domain, or a private address.
+    """
     if not settings.allowed_domains:
         raise ClipForbiddenError("this server fetches no URLs: media.urls.allowed_domains is empty")
     if url.scheme != "https" or url.raw_host is None:
@@ -34,7 +38,7 @@ def check_url(url: URL, settings: UrlSettings) -> None:
 
 
 def _is_private_literal(host: str, settings: UrlSettings) -> bool:
-    """An address as a host needs no look-up, so the resolver below never sees it."""
+    """Whether the host is a private IP address. Those need no look-up, so the resolver never sees them."""
     try:
         return not is_public(host, settings.allowed_networks)
     except ValueError:
@@ -42,7 +46,8 @@ def _is_private_literal(host: str, settings: UrlSettings) -> bool:
 
 
 def _matches(url: URL, domain: str) -> bool:
-    """`example.org` is that host at port 443, `*.example.org` those below it; another port is named."""
+    """Whether an allowed domain covers a URL. `*.example.org` covers its subdomains; the port is 443 unless
+    the domain names another."""
     name, _, port = domain.partition(":")
     if (url.port or HTTPS_PORT) != int(port or HTTPS_PORT):
         return False
@@ -57,7 +62,7 @@ def _named(url: URL) -> str:
 
 
 def is_public(address: str, allowed: tuple[IpNetwork, ...]) -> bool:
-    """Whether it is another machine's on the Internet, or in a network that was allowed by name."""
+    """Whether an address is public, or in a network that the settings allow."""
     ip = ipaddress.ip_address(address)
     if any(ip in network for network in allowed):
         return True
@@ -67,9 +72,9 @@ def is_public(address: str, allowed: tuple[IpNetwork, ...]) -> bool:
 
 
 class PinningResolver(AbstractResolver):
-    """Looks a name up once, refuses what is not public, and hands the rest to be connected to.
+    """Resolves a name once and refuses it unless all its addresses are public.
 
-    aiohttp connects to exactly these addresses: the name cannot mean another one by then.
+    aiohttp connects to exactly these addresses, so the name cannot be rebound to another one in between.
     """
 
     def __init__(self, settings: UrlSettings) -> None:
@@ -83,7 +88,7 @@ class PinningResolver(AbstractResolver):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
         except (OSError, UnicodeError) as error:
             raise ClipUnreachableError(f"{host} has no address: {error}") from error
-        # One that is not public spoils all: a name that mixes them is made to be mistaken.
+        # One private address refuses the name: mixing them is a way to attack internal hosts.
         if not all(is_public(str(address[0]), self._allowed) for *_, address in found):
             raise ClipForbiddenError(f"{host} is not at a public address")
         return [
@@ -99,4 +104,4 @@ class PinningResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""

@@ -14,12 +14,14 @@ from serve_app.media.packets import AudioPacket, decode_packet
 from serve_app.settings import MediaSettings
 from serve_app.types import SAMPLE_RATE
 
-MIN_SAMPLES = 400  # HuBERT's convolutions see nothing in less: 25 ms
-BATCH_SAMPLES = 16_384  # resampled at once: half the time of going frame by frame, same samples
+MIN_SAMPLES = 400  # 25 ms; HuBERT's convolutions need as many
+BATCH_SAMPLES = (
+    16_384  # resampled together, with the same result in half the time of frame by frame
+)
 
 
 class AudioCollector:
-    """Decodes and resamples packet by packet, counting what really comes out."""
+    """Decodes and resamples packet by packet, and measures the real duration."""
 
     rate: ClassVar[int] = SAMPLE_RATE
     layout: ClassVar[Literal["mono", "stereo"]] = "mono"
@@ -38,7 +40,7 @@ class AudioCollector:
         return self._num_collected / self.rate
 
     def feed(self, packet: AudioPacket | None) -> None:
-        """None is the end: it drains the decoder."""
+        """Decode one packet. None means the end and drains the decoder."""
         frames = decode_packet(self._stream.codec_context, packet)
         self.num_damaged += frames is None
         for frame in frames or ():
@@ -46,7 +48,7 @@ class AudioCollector:
         check_duration(self.duration_s, self._settings)
 
     def finish(self) -> npt.NDArray[np.int16] | None:
-        """(num_samples,) mono at SAMPLE_RATE; None where it is too short for the model to hear."""
+        """(num_samples,) mono at SAMPLE_RATE; None where it is too short for the model."""
         self.feed(None)
         self._flush()
         waveform = self._waveform(np.concatenate(self._chunks)) if self._num_collected else None
@@ -54,7 +56,7 @@ class AudioCollector:
         return waveform if self._num_samples >= MIN_SAMPLES else None
 
     def notes(self) -> list[str]:
-        """What was worked around, once finished."""
+        """Notes about worked-around damage. Call it after `finish`."""
         notes = []
         if self.num_damaged:
             notes.append(f"damaged packets of sound skipped: {self.num_damaged}")
@@ -65,12 +67,14 @@ class AudioCollector:
         return notes
 
     def _waveform(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-        """From what was collected, in `layout` at `rate`, channels interleaved."""
+        """The waveform made of the collected samples, which are in `layout` at `rate`, interleaved."""
         return samples
 
     def _add(self, frame: AudioFrame) -> None:
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if kind != self._kind:  # the queue itself would not notice a channel less, and read past it
+        if (
+            kind != self._kind
+        ):  # AudioFifo does not notice a change of channels and would read past the end
             self._flush()
             self._resampler, self._batch, self._kind = self._new_resampler(), AudioFifo(), kind
         frame.pts = None  # gaps in the timestamps close up, as in the original's decoder

@@ -1,13 +1,13 @@
-"""Decoded clips by what they were decoded from, within a number of bytes: the longest unasked goes first."""
+"""LRU cache of decoded clips, limited in bytes."""
 
 from collections import OrderedDict
 
 from serve_app.media.decode import content_sha256
 from serve_app.types import Clip, DecodeOptions, Features
 
-Variant = tuple[DecodeOptions, str]  # how it was decoded, and the digest of its ready features
+Variant = tuple[DecodeOptions, str]  # decode options, and the digest of the ready features
 
-OBJECT_BYTES = 2048  # of a clip besides its arrays
+OBJECT_BYTES = 2048  # size of a clip besides its arrays
 
 
 class ClipCache:
@@ -19,14 +19,14 @@ class ClipCache:
         self._clips: OrderedDict[tuple[str, Variant], Clip] = OrderedDict()
 
     def held(self, options: DecodeOptions, features: Features) -> dict[str, Clip]:
-        """The clips decoded with just these, by the digest of the bytes they came from."""
+        """The cached clips with these options and features, by the digest of their source bytes."""
         wanted = _variant(options, features)
         return {
             sha256: clip for (sha256, variant), clip in self._clips.items() if variant == wanted
         }
 
     def keep(self, clip: Clip, options: DecodeOptions) -> None:
-        """As the one asked for last; those for which there is no more room go."""
+        """Put a clip in as the most recently used one; evict others until all fit."""
         key = clip.sha256, _variant(options, clip.features)
         if key in self._clips:
             self._num_bytes -= num_bytes(self._clips.pop(key))
@@ -38,7 +38,7 @@ class ClipCache:
 
 
 def num_bytes(clip: Clip) -> int:
-    """What holding the clip costs."""
+    """Approximate memory of a clip."""
     arrays = [clip.frame, clip.waveform, *clip.features.values()]
     return OBJECT_BYTES + sum(array.nbytes for array in arrays if array is not None)
 

@@ -1,4 +1,4 @@
-"""Opens a clip's container and holds its header to the limits, before anything is decoded."""
+"""Opens a clip's container and checks its header against the limits, before anything is decoded."""
 
 import io
 import logging
@@ -13,24 +13,24 @@ from av.video.stream import VideoStream
 from serve_app.errors import ClipOverLimitError, UndecodableClipError, UnsupportedClipError
 from serve_app.settings import MediaSettings
 
-PADDING_S = 0.1  # encoders fill up their last audio frame, so a clip may run this far over
+PADDING_S = 0.1  # tolerance: encoders pad their last audio frame
 MICROSECONDS = 1_000_000  # per second; the unit of a container's duration
 
-# The files say what is wrong through our errors; libav's own lines would reach stderr unasked.
+# Damage is reported by our errors; libav would also write to stderr.
 av.logging.set_level(None)
 logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """The two streams a clip is made of: the first of each kind, cover art aside."""
+    """The streams that are decoded: the first of each kind, without cover art."""
 
     video: VideoStream | None
     audio: AudioStream | None
 
 
 def open_container(data: bytes, settings: MediaSettings) -> InputContainer:
-    """Opens `data` with the allowed demuxers only; nothing it refers to is ever opened."""
+    """Opens `data` with the allowed demuxers only. Files or URLs that it refers to are never opened."""
     options = {"format_whitelist": ",".join(settings.containers), "protocol_whitelist": ""}
     try:
         file = io.BytesIO(data)
@@ -44,7 +44,8 @@ def open_container(data: bytes, settings: MediaSettings) -> InputContainer:
 
 
 def _explain(data: bytes, settings: MediaSettings) -> UndecodableClipError | UnsupportedClipError:
-    """libav says `invalid data` of text and of a lost index alike; the first bytes differ."""
+    """The error for an unopenable file. libav reports `invalid data` for a damaged video and for plain text
+    alike; the first bytes tell them apart."""
     container = recognise(data)
     if container in settings.containers:
         return UndecodableClipError(
@@ -56,7 +57,7 @@ def _explain(data: bytes, settings: MediaSettings) -> UndecodableClipError | Uns
 
 
 def recognise(data: bytes) -> str | None:
-    """The demuxer a file's first bytes announce, as far as a glance can tell."""
+    """The demuxer for a file, guessed from its first bytes; None if unknown."""
     if data[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
         return "mov"
     if data[:4] == b"\x1a\x45\xdf\xa3":
@@ -68,7 +69,7 @@ def recognise(data: bytes) -> str | None:
 
 
 def choose_tracks(container: InputContainer, settings: MediaSettings) -> Tracks:
-    """Holds the header to the limits and leaves only the chosen streams switched on."""
+    """Checks the header against the limits, chooses the streams and discards all others."""
     check_streams(container, settings)
     check_duration(header_duration_s(container), settings)
     tracks = Tracks(_first_video(container), _first_audio(container))
@@ -77,7 +78,7 @@ def choose_tracks(container: InputContainer, settings: MediaSettings) -> Tracks:
     if tracks.video is not None:
         context = tracks.video.codec_context
         check_size(context.width, context.height, settings)
-        # Threads would hold the first frame back, and a worker is one core.
+        # Decoder threads would delay the first frame, and a worker has one core.
         context.thread_type, context.thread_count = "NONE", 1
     for stream in container.streams:
         if stream not in (tracks.video, tracks.audio):
@@ -95,7 +96,7 @@ def _first_audio(container: InputContainer) -> AudioStream | None:
 
 
 def header_duration_s(container: InputContainer) -> float | None:
-    """What the header claims; None where it claims nothing, as in a browser's recordings."""
+    """Duration by the header; None where it has none, as in recordings of browsers."""
     return None if container.duration is None else container.duration / MICROSECONDS
 
 
@@ -114,7 +115,7 @@ def check_duration(duration_s: float | None, settings: MediaSettings) -> None:
 
 
 def check_size(width: int, height: int, settings: MediaSettings) -> None:
-    """Called for the header and again for each decoded frame: headers lie."""
+    """Checks a picture's size. Called for the header, which may be wrong, and for each decoded frame."""
     if not width or not height:
         raise UndecodableClipError("no size of the picture can be read: the file is damaged")
     seen = f"picture is {width}x{height}"
@@ -127,6 +128,6 @@ def check_size(width: int, height: int, settings: MediaSettings) -> None:
 
 
 def raise_if_memory(error: av.FFmpegError) -> None:
-    """A decoder that may have no more memory says so like any other error: not damage, a limit."""
+    """Raise MemoryError for libav's out-of-memory error, which is a limit and not damage of the file."""
     if isinstance(error, MemoryError):
         raise error

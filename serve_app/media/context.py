@@ -3,24 +3,27 @@
 import threading
 from multiprocessing import context, popen_forkserver, spawn
 from typing import Any
-from unittest.mock import patch
 
 MAIN_KEYS = ("init_main_from_name", "init_main_from_path")
 
 _preparation_data = spawn.get_preparation_data
-_launching = threading.Lock()  # two patches at once would not undo each other
+_launching = threading.Lock()  # two replacements at once would not restore the original
 
 
 class _Popen(popen_forkserver.Popen):
-    """Like its parent, but the new process does not import our `__main__`.
+    """Like its parent class, but the new process does not import our `__main__`.
 
-    In a Ray replica that is Ray's worker script: a second of imports, for nothing we need. There is
-    no other way to say so: `get_preparation_data` decides it alone.
+    In a Ray replica `__main__` is Ray's worker script: a second of imports that a decode worker does not
+    need. multiprocessing has no option for it, so its `get_preparation_data` is replaced for the launch.
     """
 
     def _launch(self, process_obj: Any) -> None:
-        with _launching, patch.object(spawn, "get_preparation_data", _without_main):
-            super()._launch(process_obj)  # type: ignore[misc]
+        with _launching:
+            spawn.get_preparation_data = _without_main
+            try:
+                super()._launch(process_obj)  # type: ignore[misc]
+            finally:
+                spawn.get_preparation_data = _preparation_data
 
 
 def _without_main(name: str) -> dict[str, Any]:

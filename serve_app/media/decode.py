@@ -1,4 +1,4 @@
-"""Decodes one clip: one open, one pass over its packets, a picture and a waveform out."""
+"""Decodes one clip into a frame and a waveform, in one pass over its packets."""
 
 import hashlib
 from collections.abc import Iterator
@@ -42,16 +42,16 @@ NO_FEATURES: Features = MappingProxyType({})
 def decode_clip(
     data: bytes, options: DecodeOptions, settings: MediaSettings, image_size: int
 ) -> Clip:
-    """Raises one of errors.py's classes, whatever the bytes are, or MemoryError.
+    """Decode a clip. The caller fills in the voice statistics and timings.
 
-    The voice and the time are for others to fill in.
+    Raises one of errors.py's classes, whatever the bytes are, or MemoryError.
     """
     check_choice(options.frame)
     _check_mode(options.audio_mode)
     try:
         with open_container(data, settings) as container:
             return _decode(container, data, options, settings, image_size)
-    except MemoryError as error:  # plain, since libav's own cannot travel between processes
+    except MemoryError as error:  # re-raised without libav's subclass, which cannot be pickled
         raise MemoryError(str(error)) from None
     except DAMAGE as error:
         raise UndecodableClipError(f"decoding failed: {error}") from error
@@ -95,17 +95,17 @@ def content_sha256(
     waveform: npt.NDArray[np.int16] | None,
     features: Features = NO_FEATURES,
 ) -> str:
-    """Equal for equal pixels, sound and features, whatever file, choice or decoder they came from."""
+    """Hash of pixels, sound and features: independent of the file, options or decoder they came from."""
     content = hashlib.sha256()
     for name, array in (("frame", frame), ("waveform", waveform), *sorted(features.items())):
-        if array is not None:  # name and shape tell where an array ends and which it is
+        if array is not None:  # name and shape separate the arrays from each other
             content.update(f"{name}{array.shape}".encode())
             content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()
 
 
 def with_features(clip: Clip, features: Features) -> Clip:
-    """The clip with ready features, which then are part of its content."""
+    """The clip with these ready features, which become part of its content hash."""
     content = content_sha256(clip.frame, clip.waveform, features)
     return replace(clip, features=features, content_sha256=content)
 
@@ -146,7 +146,7 @@ def _feed(
     finder: FrameFinder | None,
     audio: AudioCollector | None,
 ) -> float:
-    """Returns the end of the last packet of video seen, in seconds: headers lie about durations."""
+    """Feed all packets. Returns the end of the last video packet in seconds, since headers may be wrong."""
     end_s = 0.0
     for packet in packets:
         if audio and packet.stream is tracks.audio:
@@ -155,7 +155,7 @@ def _feed(
             end_s = max(end_s, shown_until_s(packet))
             if not finder.done:
                 finder.feed(packet)
-            elif audio:  # the sound tells how long the clip is: the rest need not even be read
+            elif audio:  # the sound gives the duration: the remaining video need not be read
                 packet.stream.discard = Discard.all
     return end_s
 

@@ -8,12 +8,12 @@ from serve_app.errors import InvalidRequestError, UndecodableClipError
 from serve_app.media.npz import read_npz
 from serve_app.types import FEATURE_NAMES, Features
 
-STACKED = "video_features"  # the original's own array: face, temporal and audio, one row each
-MAX_FEATURE_SIZE = 65_536  # more than any encoder's
+STACKED = "video_features"  # the original's array, with one row each for face, temporal and audio
+MAX_FEATURE_SIZE = 65_536  # larger than any encoder's
 
 
 def read_features(path: Path) -> Features:
-    """Arrays (width,) float32 under the names of FEATURE_NAMES, or all of them as rows of STACKED.
+    """Features (width,) float32, from arrays named as in FEATURE_NAMES or from the rows of STACKED.
 
     Raises:
         InvalidRequestError: no such file, another name, shape or type, or a number that is not finite.

@@ -21,13 +21,13 @@ from serve_app.settings import MediaSettings
 from serve_app.types import ClipSource
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# As it is stored: what a server would pack on the way could unpack to any size.
+# Ask for no compression: compressed responses could expand to any size.
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "emotion-llama"}
 
 
 class Fetcher:
-    """Turns a source that is a URL into one that is bytes. What it raises names the host, never the URL:
-    signed ones are secrets."""
+    """Fetches the bytes of sources that are URLs. Its errors name the host, never the URL, which may hold a
+    secret signature."""
 
     def __init__(self, settings: MediaSettings) -> None:
         """Raises ConfigurationError: media.urls.ca_file cannot be used."""
@@ -37,11 +37,14 @@ class Fetcher:
         self._slots = asyncio.Semaphore(self._settings.max_parallel)
 
     async def fetched(self, source: ClipSource) -> ClipSource:
-        """The same source if it is a path or bytes.
+        """The source with its bytes fetched if it is a URL; any other source unchanged.
 
         Raises:
-            InvalidRequestError: not a URL. ClipForbiddenError: not from there. ClipNotFoundError: 404 there.
-            ClipTooLargeError. ClipUnreachableError: whatever else went wrong on the way.
+            InvalidRequestError: not a URL.
+            ClipForbiddenError: the host is not allowed.
+            ClipNotFoundError: the host answered 404 or 410.
+            ClipTooLargeError: more bytes than allowed.
+            ClipUnreachableError: any other failure.
         """
         if source.url is None:
             return source
@@ -122,8 +125,8 @@ def _target(url: URL, response: aiohttp.ClientResponse) -> URL:
 
 
 def _explain(error: aiohttp.ClientError, url: URL) -> ServeAppError:
-    """Addresses stay unsaid: an allowed name may well stand for a machine nobody outside knows of."""
-    # The resolver's own errors come wrapped, or not, by aiohttp's version.
+    """The error for a failed request. It names no IP address: clients must not learn internal ones."""
+    # Whether the resolver's errors come wrapped depends on aiohttp's version.
     cause = error.__cause__
     if isinstance(cause, ClipForbiddenError | ClipUnreachableError):
         return cause

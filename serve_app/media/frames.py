@@ -1,4 +1,4 @@
-"""Which frame the model sees: the first, the middle, the sharpest, or the one at a time."""
+"""Finds the frame the model sees: the first, the middle, the sharpest, or the one at a given time."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ NAMED_CHOICES = ("first", "middle", "sharpest")
 
 
 class FrameFinder(Protocol):
-    """Is fed the packets of the video and ends with one picture; None if nothing was decodable."""
+    """Takes the packets of the video and returns one picture, or None if nothing was decodable."""
 
     @property
     def done(self) -> bool: ...  # no more packets are wanted
@@ -40,7 +40,7 @@ def check_choice(choice: FrameChoice) -> None:
 
 
 class FirstFrame:
-    """Decodes packets as they come, until a frame is out."""
+    """Decodes packets as they come, until the first frame."""
 
     def __init__(self, decoder: VideoDecoder, settings: MediaSettings) -> None:
         self._decoder, self._settings = decoder, settings
@@ -68,7 +68,7 @@ class FirstFrame:
         return None if frame is None else self._picture(frame)
 
     def _picture(self, frame: VideoFrame) -> Picture:
-        """It is not the one at 0.0 where what comes before it is damaged."""
+        """The frame with its time, which is not 0.0 where earlier packets are damaged."""
         start, time_s = self._earliest, 0.0
         if start is not None and frame.pts is not None:
             time_s = float((frame.pts - shown_at(start)) * start.time_base)
@@ -76,7 +76,7 @@ class FirstFrame:
 
 
 class ChosenFrame:
-    """Keeps the packets, compressed, until all are seen and the length of the video is known."""
+    """Keeps the compressed packets until all were read and the video's duration is known, then decodes."""
 
     done = False
 
@@ -113,7 +113,7 @@ class ChosenFrame:
             return sharpest(self._sampled(timeline), self._image_size)
 
     def _sampled(self, timeline: Timeline) -> Iterator[Picture]:
-        """Uniform frames by decoding all of them: for the files that decord cannot read."""
+        """Uniformly spaced frames found by decoding all frames, for files that decord cannot read."""
         wanted = {timeline.ticks[index] for index in timeline.uniform(NUM_SAMPLED_FRAMES)}
         for frame in self._decoder.decode_all(self._packets):
             if frame.pts in wanted:

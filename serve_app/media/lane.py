@@ -1,9 +1,10 @@
-"""One worker process behind a pebble pool of its own: whatever ends it costs one clip.
+"""One worker process in a pebble pool of its own, so that its death costs one clip.
 
-A pebble pool is broken for good once a worker dies while idle, and its workers share one pipe,
-which a killed one may leave half written. Told of a timeout or a cancellation, it may by its next
-tick stop the worker over a later task. So a lane has one worker, takes one task at a time, tells
-pebble of neither, and gets a new pool whenever a task has not simply returned.
+A pebble pool is broken for good once a worker dies while idle. Its workers share one pipe, which a
+killed worker may leave half written. And pebble handles a timeout or cancellation at its next tick,
+when it may stop the worker during a later task. So a lane has one worker and runs one task at a time,
+does not tell pebble about timeouts and cancellations, and replaces the pool whenever a task did not
+simply return.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from serve_app.media.context import WorkerContext
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# After these the worker is gone, or what filled its memory may still be in it.
+# After these the worker is gone, or its memory may still be full.
 FATAL = (BrokenProcessPool, ProcessExpired, MemoryError)
 
 START_TIMEOUT_S = 120.0  # compiling for the voice may take 20 s, and longer on a busy machine
@@ -31,7 +32,7 @@ START_CHECK_S = 0.2
 
 
 class OverTimeError(Exception):
-    """The task has run longer than it may. (A TimeoutError might be one of the task's own.)"""
+    """The task ran over its time limit. (Not TimeoutError, which the task itself may raise.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,12 @@ class WorkerOptions:
     context: WorkerContext
     initializer: Callable[..., None]
     initargs: tuple[Any, ...]
-    max_tasks: int = 0  # it is replaced after so many; 0: never
+    max_tasks: int = 0  # replace the worker after so many tasks; 0: never
     start_timeout_s: float = START_TIMEOUT_S
 
 
 class Lane:
-    """Takes one task at a time. After each, its owner renews it if it is `spent`."""
+    """Runs one task at a time. After each task its owner calls `renew` if the lane is `spent`."""
 
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
@@ -58,9 +59,10 @@ class Lane:
     async def run(
         self, timeout_s: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Raises what the function does, OverTimeError, ProcessExpired if the worker died over it.
+        """Run one task. `timeout_s` does not include waiting for the worker to start.
 
-        BrokenProcessPool: no worker starts, or not in its time. The task's does not include waiting for it.
+        Raises what the function raises; OverTimeError; ProcessExpired: the worker died during the task;
+        BrokenProcessPool: no worker started in time.
         """
         try:
             return await self._run(timeout_s, function, args, kwargs)
@@ -69,10 +71,9 @@ class Lane:
             return await self._run(timeout_s, function, args, kwargs)
 
     async def renew(self) -> None:
-        """Replaces a spent worker; returns when the new one is up, or has failed to come up in time.
+        """Replaces a spent worker. Returns when the new one is up or has failed to start in time.
 
-        The replacing itself is in one piece: when this is cancelled it ends all the same, and a
-        second call waits for it.
+        Cancelling this does not interrupt the replacement; a second call waits for it.
         """
         await asyncio.to_thread(self._replace)
         await self._start_problem()
@@ -90,7 +91,7 @@ class Lane:
         await self._worker_up()
         future = self._schedule(function, args, kwargs)
         self._num_tasks += 1
-        self.spent = True  # unless we are there when the worker has returned from it
+        self.spent = True  # until the worker is seen to have returned
         if not await _is_done(future, timeout_s):
             raise OverTimeError
         fatal = isinstance(future.exception(), FATAL)
@@ -98,17 +99,18 @@ class Lane:
         return future.result()
 
     async def _worker_up(self) -> None:
-        """Only then is it given a task: one that is in its pipe cannot be taken back."""
+        """Wait until the worker is up. A task is sent only then: one in the pipe cannot be taken back."""
         if (problem := await self._start_problem()) is not None:
             self.spent = True
             raise BrokenProcessPool(f"the worker did not start: {problem}")
 
     async def _start_problem(self) -> str | None:
-        """What kept the worker from starting. Its time is counted from its start, not from here."""
+        """Why the worker did not start, or None once it is up. The time limit counts from its start."""
         while not await _is_done(self._up, START_CHECK_S):
             if time.monotonic() > self._up_by:
                 return f"it is not up after {self._options.start_timeout_s:.1f} s, the limit"
-            # On a busy machine pebble may see it die before it has the first task, which it then forgets.
+            # On a busy machine pebble may notice the worker's death before it has sent the first task, whose
+            # future then never completes.
             if self._pool is None or not self._pool.active:
                 return "it ended at once"
         error = self._up.exception()
@@ -119,7 +121,7 @@ class Lane:
             if self._pool is None:
                 raise RuntimeError("there is no worker")
             future: Future[T] = self._pool.schedule(function, args, kwargs)
-        except RuntimeError as error:  # of the pool itself, whose worker died
+        except RuntimeError as error:  # raised by the pool, whose worker died
             self.spent = True
             raise BrokenProcessPool(str(error)) from error
         return future
@@ -138,11 +140,11 @@ class Lane:
         old, self._pool = self._pool, None
         if old is not None:
             old.stop()
-            # In a thread that may stay: the old pool may be stuck in the half-written pipe.
+            # In a daemon thread, since the old pool may hang on a half-written pipe.
             threading.Thread(target=old.join, daemon=True).start()
 
     def _start(self) -> None:
-        """Returns at once: the worker takes its time to come up."""
+        """Start a new pool. Returns at once, before the worker is up."""
         options = self._options
         pool = ProcessPool(1, 0, options.initializer, options.initargs, options.context)
         self._up: Future[None] = pool.schedule(worker.ready)
@@ -153,8 +155,10 @@ class Lane:
 
 
 async def _is_done(future: Future[Any], timeout_s: float | None = None) -> bool:
-    """Waits for it, and leaves it alone when the time is up or the waiting is cancelled."""
+    """Wait for the future, without cancelling it on a timeout or when the wait is cancelled."""
     waiter = asyncio.wrap_future(future)
-    waiter.add_done_callback(asyncio.Future.exception)  # or asyncio reports that nobody looked
+    waiter.add_done_callback(
+        asyncio.Future.exception
+    )  # or asyncio logs that its exception was never retrieved
     await asyncio.wait([waiter], timeout=timeout_s)
     return future.done()

@@ -1,4 +1,4 @@
-"""How long an mp4 or mov says it lasts: a newer libav does not tell."""
+"""Duration in the movie header of an mp4 or mov, which newer versions of libav do not report."""
 
 import struct
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ UNKNOWN = (0, 2**32 - 1, 2**64 - 1)  # durations that mean there is none
 
 
 def movie_duration_us(data: bytes) -> int | None:
-    """From the movie header, as FFmpeg up to 5 does; a newer libav looks at the tracks instead.
+    """The duration as FFmpeg up to version 5 reads it. Newer versions use the tracks' durations instead.
 
-    None where it says nothing, or speaks for the beginning only, as in a fragmented file.
+    None where the header has none, or, in a fragmented file, covers only the first part.
     """
     moov = next((bounds for name, *bounds in _boxes(data, 0, len(data)) if name == b"moov"), None)
     if moov is None:
@@ -24,7 +24,7 @@ def movie_duration_us(data: bytes) -> int | None:
 
 
 def _duration_us(header: bytes) -> int | None:
-    """Of an mvhd box: version and flags, two dates, ticks per second, ticks; wider in version 1."""
+    """Duration in an mvhd box: version and flags, two dates, ticks per second, ticks (wider in version 1)."""
     dates_and_ticks = ">20xIQ" if header[:1] == b"\1" else ">12xII"
     if len(header) < struct.calcsize(dates_and_ticks):
         return None
@@ -36,7 +36,7 @@ def _duration_us(header: bytes) -> int | None:
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and end of each box's content, as far as they make sense."""
+    """Name, start and end of each box's content, up to the first invalid box."""
     while start + 8 <= end:
         size, name = struct.unpack_from(">I4s", data, start)
         content = start + 8

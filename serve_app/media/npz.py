@@ -1,4 +1,4 @@
-"""Reads an npz from anybody: no array is expanded before its name, shape and type are found good."""
+"""Reads an untrusted npz: no array is unpacked before its name, shape and type were checked."""
 
 import io
 import math
@@ -12,20 +12,23 @@ import numpy.typing as npt
 
 from serve_app.errors import UndecodableClipError
 
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others give more than they are asked for
+METHODS = (
+    zipfile.ZIP_STORED,
+    zipfile.ZIP_DEFLATED,
+)  # zipfile's other decoders may return more than was asked for
 npy: Any = np.lib.format  # untyped to mypy
 READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
-# What zipfile and numpy raise over damaged files; over encrypted ones it is RuntimeError.
+# Raised by zipfile and numpy for damaged files; RuntimeError for encrypted ones.
 DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, LookupError, RuntimeError)
 
 Check = Callable[[str, tuple[int, ...], "np.dtype[Any]"], None]
 
 
 def read_npz(data: bytes, check: Check) -> dict[str, npt.NDArray[Any]]:
-    """Arrays by name. `check` is given name, shape and dtype of each, and raises where it is unwanted.
+    """The arrays by name. `check` gets the name, shape and dtype of each, and raises to refuse it.
 
-    Raises UndecodableClipError over anything that `numpy.savez` would not have written.
+    Raises UndecodableClipError for anything that `numpy.savez` would not have written.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -63,10 +66,12 @@ def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, "np
             file
         )
         return header
-    except Exception as error:  # numpy reads it as Python source: what is raised shares no base
+    except (
+        Exception
+    ) as error:  # numpy evaluates the header as a Python literal: its errors have no common base
         raise UndecodableClipError(f"{name[:40]!r} is no array: {error}") from error
 
 
 def _array(file: IO[bytes], num_bytes: int, dtype: "np.dtype[Any]") -> npt.NDArray[Any]:
-    content = file.read(num_bytes)  # expands no more than this, whatever the directory claims
+    content = file.read(num_bytes)  # unpacks no more than this, whatever the zip directory claims
     return np.frombuffer(content, dtype)

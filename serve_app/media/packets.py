@@ -1,4 +1,4 @@
-"""Reads and decodes packets, so that damage ends in a count or a note and not in an exception."""
+"""Reads and decodes packets. Damage is counted or noted instead of raised."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, overload
@@ -25,11 +25,11 @@ else:  # generic only in the stubs
 def read_packets(
     container: InputContainer, tracks: Tracks, notes: list[str]
 ) -> "Iterator[Packet[Any]]":
-    """Until the end, or the first unreadable place: it is noted, and what came before is good."""
+    """The packets up to the end or the first unreadable place, which is noted."""
     streams = [stream for stream in (tracks.video, tracks.audio) if stream is not None]
     try:
         for packet in container.demux(*streams):
-            # An empty one means the end to a decoder; some AVI files have them midway.
+            # An empty packet would tell the decoder to end; some AVI files have them midway.
             if packet.size:
                 yield packet
     except av.FFmpegError as error:
@@ -46,7 +46,7 @@ def decode_packet(
     context: AudioCodecContext, packet: AudioPacket | None
 ) -> list[AudioFrame] | None: ...
 def decode_packet(context: Any, packet: Any) -> Any:
-    """The frames that are ready; no packet drains the decoder. None: this packet is damaged."""
+    """The frames that are ready; None if the packet is damaged. `packet=None` drains the decoder."""
     try:
         return context.decode(packet)
     except av.FFmpegError as error:

@@ -11,7 +11,7 @@ from PIL import Image
 from serve_app.media.container import check_size
 from serve_app.settings import MediaSettings
 
-# libav's angle is counter-clockwise, and so is Pillow's.
+# libav and Pillow both count angles counter-clockwise.
 UPRIGHT = {
     90: Image.Transpose.ROTATE_90,
     -90: Image.Transpose.ROTATE_270,
@@ -31,7 +31,7 @@ class Picture:
 def upright_rgb(frame: VideoFrame, settings: MediaSettings) -> Image.Image:
     check_size(frame.width, frame.height, settings)
     rgb = frame.reformat(format="rgb24")
-    plane: Any = rgb.planes[0]  # a buffer; Pillow's stubs know only some of those
+    plane: Any = rgb.planes[0]  # a buffer, but of a type unknown to Pillow's stubs
     size = (rgb.width, rgb.height)
     image = Image.frombuffer("RGB", size, plane, "raw", "RGB", plane.line_size, 1)
     turn = UPRIGHT.get(round(frame.rotation))
@@ -39,6 +39,6 @@ def upright_rgb(frame: VideoFrame, settings: MediaSettings) -> Image.Image:
 
 
 def to_pixels(image: Image.Image, image_size: int) -> npt.NDArray[np.uint8]:
-    """(image_size, image_size, 3). Pillow's bicubic: the filter the model was trained behind."""
+    """(image_size, image_size, 3). By Pillow's bicubic filter, as in the model's training."""
     square = image.resize((image_size, image_size), Image.Resampling.BICUBIC)
     return np.asarray(square, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Decodes clips in worker processes, with a bounded queue, and outlives whatever kills them."""
+"""Decodes clips in worker processes with a bounded queue, and survives their deaths."""
 
 import asyncio
 import contextlib
@@ -25,6 +25,7 @@ from serve_app.media.context import worker_context
 from serve_app.media.fetch import Fetcher
 from serve_app.media.lane import Lane, OverTimeError, WorkerOptions
 from serve_app.settings import MIB, MediaSettings
+from serve_app.timings import ms_since
 from serve_app.types import Clip, ClipSource, DecodeOptions
 
 P = ParamSpec("P")
@@ -33,14 +34,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class DecodeCounts:
-    """Clips that a pool has handed out since it was made."""
+    """Clips that a pool has returned since its creation."""
 
     num_decoded: int
-    num_hits: int  # that were still held from an earlier question
+    num_hits: int  # answered from the clip cache
 
 
 class DecodePool:
-    """Starts its workers at once; the voice's warms up by itself."""
+    """The workers that decode clips, and one that computes voice statistics. All start at once."""
 
     def __init__(self, settings: MediaSettings, image_size: int) -> None:
         self._settings, self._image_size = settings, image_size
@@ -56,7 +57,7 @@ class DecodePool:
         self._num_decoded = self._num_hits = 0
 
     async def decode(self, source: ClipSource, options: DecodeOptions) -> Clip:
-        """Every time the source is read; decoded, unless the clip of just these bytes is still held.
+        """Read the source and decode it, unless the clip of exactly these bytes is still cached.
 
         Raises one of errors.py's classes. Cancelling it frees the worker.
         """
@@ -64,7 +65,7 @@ class DecodePool:
             raise InvalidRequestError("voice is true; this server does not offer voice statistics")
         started = time.perf_counter()
         source = await self._fetcher.fetched(source)
-        fetch_ms = _ms_since(started)
+        fetch_ms = ms_since(started)
         held = self._cache.held(options, source.features)
         read = await self._decoders.run(
             "decoding",
@@ -103,7 +104,7 @@ class DecodePool:
             clip.waveform,
             self._settings,
         )
-        return replace(clip, voice=statistics, decode_ms=clip.decode_ms + _ms_since(started))
+        return replace(clip, voice=statistics, decode_ms=clip.decode_ms + ms_since(started))
 
     def close(self) -> None:
         """Kills the workers. Returns when they are gone."""
@@ -113,14 +114,16 @@ class DecodePool:
 
 
 class Lanes:
-    """Hands each task to a free lane, and tells the caller in our own errors what became of it."""
+    """Hands each task to a free lane, and turns failures into our own errors."""
 
     def __init__(self, num_lanes: int, options: WorkerOptions, settings: MediaSettings) -> None:
         self._settings = settings
         self._lanes = [Lane(options) for _ in range(num_lanes)]
         self._free: asyncio.Queue[Lane] = asyncio.Queue()
         self._num_waiting = 0
-        self._renewals: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
+        self._renewals: set[asyncio.Task[None]] = (
+            set()
+        )  # asyncio keeps only weak references to tasks
         for lane in self._lanes:
             self._free.put_nowait(lane)
 
@@ -132,7 +135,7 @@ class Lanes:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """`doing` names the task in errors. The wall time does not include waiting to begin."""
+        """`doing` names the task in errors. `timeout_s` does not include waiting for a lane."""
         lane = await self._next_free()
         try:
             return await lane.run(timeout_s, function, *args, **kwargs)
@@ -151,7 +154,7 @@ class Lanes:
             self._give_back(lane)
 
     def _give_back(self, lane: Lane) -> None:
-        """At once if its worker is idle; else, without the caller, when it is replaced."""
+        """Free the lane: at once if its worker is usable, else in the background after its replacement."""
         if not lane.spent:
             self._free.put_nowait(lane)
             return
@@ -161,7 +164,9 @@ class Lanes:
 
     async def _renew(self, lane: Lane) -> None:
         try:
-            with contextlib.suppress(BrokenProcessPool):  # the next task tries again, and tells
+            with contextlib.suppress(
+                BrokenProcessPool
+            ):  # the next task tries again and reports the failure
                 await lane.renew()
         finally:
             self._free.put_nowait(lane)
@@ -181,10 +186,6 @@ class Lanes:
     def close(self) -> None:
         for lane in self._lanes:
             lane.close()
-
-
-def _ms_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1e3
 
 
 def _cause(error: ProcessExpired) -> str:

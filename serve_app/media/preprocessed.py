@@ -1,4 +1,4 @@
-"""Clips that were decoded beforehand: an npz of the picture and the waveform, written and read."""
+"""Writes and reads preprocessed clips: an npz of the frame and the waveform."""
 
 import hashlib
 import os
@@ -18,15 +18,15 @@ from serve_app.types import SAMPLE_RATE, Clip
 ZIP_MAGIC = b"PK\x03\x04"
 IMAGE, WAVEFORM = "image_u8", "waveform_i16"
 DTYPES: dict[str, np.dtype[Any]] = {IMAGE: np.dtype(np.uint8), WAVEFORM: np.dtype(np.int16)}
-OVERHEAD_BYTES = 65_536  # names, sizes and headers, and what packing may add
+OVERHEAD_BYTES = 65_536  # names, headers and the overhead of compression
 
 NOTE = "preprocessed: which frame and audio mode it was made with is not known"
 
 
 def write_preprocessed(clip: Clip, path: Path) -> None:
-    """`image_u8` (S, S, 3) and `waveform_i16` (num_samples,); what is missing is left out.
+    """Write a clip's `image_u8` (S, S, 3) and `waveform_i16` (num_samples,), without missing parts.
 
-    The file is there whole or not at all. Raises InvalidRequestError where it cannot be written.
+    The file is written atomically. Raises InvalidRequestError where it cannot be written.
     """
     parts = {IMAGE: clip.frame, WAVEFORM: clip.waveform}
     arrays: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
@@ -42,12 +42,12 @@ def write_preprocessed(clip: Clip, path: Path) -> None:
 
 
 def is_preprocessed(data: bytes, settings: MediaSettings) -> bool:
-    """Whether such clips are taken here, and this looks like one."""
+    """Whether the settings allow preprocessed clips and `data` looks like one."""
     return PREPROCESSED in settings.containers and data.startswith(ZIP_MAGIC)
 
 
 def read_preprocessed(data: bytes, settings: MediaSettings, image_size: int) -> Clip:
-    """What `write_preprocessed` wrote, equal in content to the clip it was given.
+    """Read what `write_preprocessed` wrote: a clip with the same content hash.
 
     Raises ClipTooLargeError, ClipOverLimitError, UndecodableClipError.
     """
@@ -79,7 +79,7 @@ def read_preprocessed(data: bytes, settings: MediaSettings, image_size: int) -> 
 
 
 def _check_size(num_bytes: int, settings: MediaSettings, image_size: int) -> None:
-    """Packing saves space, so no good file has more bytes than its arrays."""
+    """Refuse a file with more bytes than the largest arrays and their headers."""
     samples = (settings.max_duration_s + PADDING_S) * SAMPLE_RATE
     limit = round(samples) * DTYPES[WAVEFORM].itemsize + image_size**2 * 3 + OVERHEAD_BYTES
     if num_bytes > limit:

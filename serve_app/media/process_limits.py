@@ -1,4 +1,4 @@
-"""What a decode process may take, and how it ends with the server it works for."""
+"""Limits the memory and CPU time of a decode process, and ends it with its server."""
 
 import os
 import resource
@@ -9,13 +9,13 @@ from typing import Any
 
 from serve_app.lifetime import die_with_parent
 
-CPU_MARGIN_S = 2  # beyond the wall time, which the server enforces
+CPU_MARGIN_S = 2  # added to the wall-time limit, which the server enforces
 
 
 def limit_process(memory_bytes: int) -> None:
-    """Called once per worker, when everything it needs is imported."""
+    """Limit this process. Called once per worker, after all imports."""
     end_with_server()
-    # At once, even inside a decoder: a handler written in Python would wait for it to return.
+    # The default action ends the process even inside a decoder; a Python handler would wait for its return.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     address_space = _allowed(resource.RLIMIT_AS, virtual_bytes() + memory_bytes)
@@ -23,7 +23,7 @@ def limit_process(memory_bytes: int) -> None:
 
 
 def allow_cpu(seconds: float) -> None:
-    """Called per clip, since the kernel counts from the start of the process."""
+    """Allow this much more CPU time. Called per clip, since the kernel counts from the process's start."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     used_s = usage.ru_utime + usage.ru_stime
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -32,15 +32,15 @@ def allow_cpu(seconds: float) -> None:
 
 
 def _allowed(limit: int, value: int) -> int:
-    """No more than whoever started the server lets it have."""
+    """The value, capped by the hard limit that the server was started with."""
     _, hard = resource.getrlimit(limit)
     return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def end_with_server() -> None:
-    """Even in the middle of a clip, and even if the server is killed: the kernel sees to it."""
-    # Our parent is the fork server. It ends when nobody holds this pipe any more, and each of its
-    # children is given a copy; without ours, the server is the one it waits for.
+    """Have the kernel kill this process when the server ends, even if the server is killed."""
+    # Our parent is the fork server, which ends when nobody holds this pipe open any more. Each of its
+    # children inherits a copy; after closing ours, only the server keeps the fork server alive.
     fork_server: Any = forkserver._forkserver
     os.close(fork_server._forkserver_alive_fd)
     die_with_parent()

@@ -14,6 +14,7 @@ from serve_app.media.process_limits import allow_cpu, limit_process
 from serve_app.media.source import read_source
 from serve_app.media.voice import voice_statistics, warm_up
 from serve_app.settings import MediaSettings
+from serve_app.timings import ms_since
 from serve_app.types import Clip, ClipSource, DecodeOptions, Features, VoiceStatistics
 
 
@@ -49,11 +50,11 @@ def decode_source(
     started = time.perf_counter()
     allow_cpu(settings.decode_timeout_s)
     data = read_source(source, settings)
-    read_ms = _ms_since(started)
+    read_ms = ms_since(started)
     if held and (sha256 := hashlib.sha256(data).hexdigest()) in held:
-        return HeldClip(sha256, read_ms, _ms_since(started))
+        return HeldClip(sha256, read_ms, ms_since(started))
     clip = decode_data(data, source.features, options, settings, image_size)
-    return replace(clip, read_ms=read_ms, decode_ms=_ms_since(started))
+    return replace(clip, read_ms=read_ms, decode_ms=ms_since(started))
 
 
 def decode_data(
@@ -81,7 +82,3 @@ def describe_voice(waveform: npt.NDArray[np.int16], settings: MediaSettings) -> 
 
 def ready() -> None:
     """Returns when the worker is up."""
-
-
-def _ms_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serve_app.api.emotions import EmotionsRequest
-from serve_app.api.legacy import ProcessVideoRequest
+from serve_app.api.process_video import ProcessVideoRequest
 from serve_app.batch.options import Defaults
 from serve_app.batch.requests import Asked, read_row
 from serve_app.batch.rows import Row

@@ -14,8 +14,8 @@ from engine.reference import Reference
 from processes import is_engine
 
 from serve_app.engine.engine import Engine
-from serve_app.engine.load import RUNNING, gauge
 from serve_app.engine.stall import StallWatch
+from serve_app.engine.vllm_gauges import RUNNING, gauge
 from serve_app.errors import EngineDeadError, EngineError, QuestionTooLongError
 from serve_app.types import NO_SOURCE, AnswerRequest, Clip, Parity, PromptOptions, Sampling
 

@@ -15,8 +15,8 @@ from serve_app.types import NO_SOURCE, AnswerRequest, Clip, Sampling, ScoreReque
 QUESTION = "[emotion] What is the emotion expressed in this video?"
 LABEL_SETS = {
     "the nine": list(NINE),
-    "long ones with a common beginning": ["deeply moved", "deeply hurt", "not moved at all"],
-    "one begins another": ["sad", "sad and tired", "happy"],
+    "long ones with a common prefix": ["deeply moved", "deeply hurt", "not moved at all"],
+    "one is a prefix of another": ["sad", "sad and tired", "happy"],
 }
 
 
@@ -54,7 +54,7 @@ async def test_probabilities_equal_brute_force(
 async def test_only_the_first_step_computes_the_prompt(
     engine: Engine, decoded_clips: list[Clip]
 ) -> None:
-    labels = LABEL_SETS["long ones with a common beginning"]
+    labels = LABEL_SETS["long ones with a common prefix"]
     scores = await engine.score(decoded_clips[3], ask(labels, "asked only here?"))
     num_steps = scores.usage.completion_tokens
     assert num_steps > 3

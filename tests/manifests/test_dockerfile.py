@@ -155,7 +155,7 @@ def test_ray_finds_in_its_environment_what_our_own_command_sets(
     monkeypatch.setattr("os.environ", ours)
     server._prepare_serve_environment(LimitSettings())
     assert ours.items() <= image.items()
-    assert image[proxy.MAX_BODY_BYTES] == str(LimitSettings().max_body_bytes)
+    assert image[proxy.MAX_BODY_BYTES_VARIABLE] == str(LimitSettings().max_body_bytes)
     assert image["PYTHONUNBUFFERED"] == "1"
 
 
@@ -164,4 +164,4 @@ def test_no_config_has_another_body_limit_than_the_image(path: Path) -> None:
     (config,) = load(path)
     limits = config["applications"][0]["args"].get("limits", {})
     limit = limits.get("max_body_bytes", LimitSettings().max_body_bytes)
-    assert str(limit) == environment("base")[proxy.MAX_BODY_BYTES]
+    assert str(limit) == environment("base")[proxy.MAX_BODY_BYTES_VARIABLE]

@@ -18,7 +18,7 @@ from unit.test_api import QUESTION, FakeService
 
 from serve_app import api_keys
 from serve_app.api.app import create_api
-from serve_app.api_keys import ENVIRONMENT, KeyStore, read_keys
+from serve_app.api_keys import KEYS_VARIABLE, KeyStore, read_keys
 from serve_app.cli import main
 from serve_app.client import KEY_VARIABLE, Target
 from serve_app.client import open_client as open_our_client
@@ -162,7 +162,7 @@ def test_keys_change_while_the_server_runs(
 def test_keys_may_come_from_the_environment(
     service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(ENVIRONMENT, json.dumps({"keys": [entry("ci", KEY)]}))
+    monkeypatch.setenv(KEYS_VARIABLE, json.dumps({"keys": [entry("ci", KEY)]}))
     with open_client(service) as client:
         assert client.post("/process_video", json=QUESTION).status_code == 401
         headers = {"X-API-Key": KEY}

@@ -119,7 +119,7 @@ async def test_a_request_without_a_body_keeps_its_connection() -> None:
 
 
 def test_the_limit_comes_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(proxy.MAX_BODY_BYTES, "7")
+    monkeypatch.setenv(proxy.MAX_BODY_BYTES_VARIABLE, "7")
     (gate,) = middlewares()
     assert gate.kwargs["max_body_bytes"] == 7
 

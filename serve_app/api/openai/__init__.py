@@ -1,1 +1,1 @@
-"""The routes that OpenAI's clients speak: chat completions and models."""
+"""The routes for OpenAI's clients: chat completions and models."""

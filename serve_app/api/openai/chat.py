@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: OpenAI's chat about one clip, at once or as it grows."""
+"""POST /v1/chat/completions: OpenAI's chat about one clip, whole or streamed."""
 
 import time
 from typing import Annotated, Any
@@ -45,7 +45,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
             return completion(body.model, answer)
         head = completion_head(body.model)
         deltas = answer_deltas(service, asked)
-        # The first one decides: an error before it still has a status.
+        # Wait for the first delta: an error before it can still be answered with its own status.
         first = await anext(deltas)
         note_cache(first.cache)
         streamed = StreamingResponse(events(first, deltas, head, body), media_type=SSE)
@@ -58,7 +58,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         responses=answer_schema(ModelList, MODELS_ANSWERS),
     )
     async def models() -> dict[str, Any]:
-        """Under the name that a chat's `model` must have."""
+        """Lists the served model, by the name that `model` of a chat must have."""
         model = {
             "id": settings.model_name,
             "object": "model",

@@ -1,4 +1,4 @@
-"""A chat as the model takes it: one clip, the questions about it so far, and the one to answer now."""
+"""Turns a chat into what the model takes: one clip, the earlier turns, and the question to answer."""
 
 import base64
 import binascii
@@ -23,7 +23,7 @@ from serve_app.types import ClipSource, Turn
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What is asked."""
+    """The clip and the questions of a chat."""
 
     source: ClipSource
     history: tuple[Turn, ...]
@@ -31,9 +31,11 @@ class Conversation:
 
 
 def read_conversation(messages: list[Message]) -> Conversation:
-    """Raises InvalidRequestError: not one clip, or not user and assistant in turn with the user last.
+    """The conversation of a chat's messages. A system message is put before the first question: the model
+    has no such role.
 
-    What a system message says stands before the first question: the model knows no such role.
+    Raises:
+        InvalidRequestError: not exactly one clip, or not user and assistant in turn with the user last.
     """
     system = ""
     turns: list[Message] = []

@@ -1,4 +1,4 @@
-"""OpenAI's objects, as /v1/chat/completions answers with them."""
+"""Builds the OpenAI objects that /v1/chat/completions answers with."""
 
 import time
 from typing import Any
@@ -24,7 +24,7 @@ def completion(model: str, answer: Answer) -> dict[str, Any]:
 
 
 def completion_head(model: str) -> dict[str, Any]:
-    """What the answer, or every event of its stream, begins with."""
+    """The fields shared by an answer and by every event of its stream."""
     return {
         "id": f"chatcmpl-{current_request_id()}",
         "created": int(time.time()),
@@ -35,7 +35,7 @@ def completion_head(model: str) -> dict[str, Any]:
 def chunk_choice(
     delta: dict[str, Any], finish_reason: str | None = None, scores: tuple[TokenScore, ...] = ()
 ) -> dict[str, Any]:
-    """Of one event: what the answer has grown by."""
+    """The choice of one stream event, with what the answer has grown by."""
     return {
         "index": 0,
         "delta": delta,

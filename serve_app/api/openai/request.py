@@ -1,4 +1,4 @@
-"""A chat's body as the request for the stages."""
+"""Turns a chat's body into the request for the stages."""
 
 from typing import Any
 
@@ -13,7 +13,12 @@ from serve_app.types import AnswerRequest, DecodeOptions, PromptOptions, Samplin
 
 
 def answer_request(body: ChatRequest, settings: AppSettings) -> AnswerRequest:
-    """Raises ModelNotFoundError; InvalidRequestError: the messages, or two fields that contradict."""
+    """The request for the stages.
+
+    Raises:
+        ModelNotFoundError: `model` names another model.
+        InvalidRequestError: unusable messages, or two fields that contradict each other.
+    """
     if body.model != settings.model_name:
         raise ModelNotFoundError(f"model {body.model!r}; this server has {settings.model_name!r}")
     conversation = read_conversation(body.messages)

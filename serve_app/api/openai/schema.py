@@ -1,6 +1,6 @@
-"""The body of POST /v1/chat/completions: OpenAI's fields with vLLM's additions, as far as they are honoured.
+"""The body of POST /v1/chat/completions: the supported fields of OpenAI and of vLLM's extension.
 
-What is unknown, or known and would change the answer if it were ignored, is refused.
+Unknown fields are refused, and so are known ones that are not supported and would change the answer.
 """
 
 from typing import Annotated, Any, Literal
@@ -26,7 +26,7 @@ class MediaUrl(_Body):
     """An absolute path, a file: or https: URL, or a data: URL in base64."""
 
     url: UnicodeText
-    detail: Literal["auto", "low", "high"] | None = None  # of an image: there is one size
+    detail: Literal["auto", "low", "high"] | None = None  # ignored: there is one size
 
 
 class InputAudio(_Body):
@@ -44,7 +44,7 @@ class TextPart(_Body):
 class VideoPart(_Body):
     type: Literal["video_url"]
     video_url: MediaUrl | UnicodeText
-    uuid: str | None = None  # the clip's content names it in every cache
+    uuid: str | None = None  # ignored: caches use the clip's content as its key
 
 
 class ImagePart(_Body):
@@ -81,7 +81,7 @@ class StreamOptions(_Body):
 
 
 class StructuredOutputs(_Body):
-    """vLLM's: exactly one of them."""
+    """vLLM's structured outputs; exactly one of the fields must be set."""
 
     choice: list[UnicodeText] | None = Field(default=None, min_length=1, max_length=64)
     regex: str | None = Field(default=None, max_length=2000)
@@ -101,7 +101,7 @@ class ResponseFormat(_Body):
 
 
 class ChatRequest(_Body):
-    """OpenAI's names and ranges."""
+    """The request's body, by OpenAI's names and ranges."""
 
     model: str
     messages: list[Message] = Field(min_length=1, max_length=100)
@@ -125,7 +125,7 @@ class ChatRequest(_Body):
     frame: Literal["first", "middle", "sharpest"] | FrameTime = Field(
         default="first", description="Ours: the frame the model sees."
     )
-    # These change nothing here.
+    # Accepted and ignored: they do not change the answer.
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: Literal[False] | None = None

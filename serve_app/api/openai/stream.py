@@ -1,4 +1,4 @@
-"""A chat's answer as it grows: deltas of the stages into server-sent events."""
+"""Streams a chat's answer: turns the stages' deltas into server-sent events."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -19,9 +19,9 @@ DONE = "data: [DONE]\n\n"
 async def answer_deltas(
     service: AnswerService, asked: AnswerRequest
 ) -> AsyncGenerator[AnswerDelta, None]:
-    """The service's, or with `parity: reference` the whole answer as one."""
+    """The service's deltas; with `parity: reference` the whole answer as a single delta."""
     if asked.prompt_options.parity == "reference":
-        # The original's text is known only when the whole answer is.
+        # The original's text of an answer is known only when all its tokens are.
         answer = await service.answer(asked)
         yield AnswerDelta(
             answer.text, answer.finish_reason, answer.usage, answer.scores, answer.cache
@@ -38,7 +38,7 @@ async def events(
     head: dict[str, Any],
     body: ChatRequest,
 ) -> AsyncIterator[str]:
-    """Server-sent events; an error after the first is one of them, and the last."""
+    """The server-sent events of an answer. An error after the first delta becomes the last event."""
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
     chunk = {**head, "object": "chat.completion.chunk", **({"usage": None} if with_usage else {})}
     usage = None

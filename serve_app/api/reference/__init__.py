@@ -1,1 +1,1 @@
-"""The OpenAPI document: what the routes take and answer, in words. Nothing here answers a request."""
+"""The OpenAPI document: descriptions of what the routes take and answer. Nothing here handles a request."""

@@ -1,4 +1,4 @@
-"""What the routes answer. They build plain dicts; a test holds those to this."""
+"""Schemas of the routes' answers. The routes build plain dicts; a test checks those against the schemas."""
 
 from typing import Any, Literal
 
@@ -9,21 +9,21 @@ from serve_app.types import Answer, LayoutName, Parity, Tokenization, Usage, Voi
 
 
 class Status(Body):
-    """Of a probe."""
+    """The answer to a probe."""
 
     status: Literal["ok", "ready"]
 
 
 class RequestsInside(Body):
-    """Of the ingress replica that answers."""
+    """Requests in flight in the ingress replica that answers."""
 
     in_flight: int = Field(ge=0)
-    oldest_s: float = Field(ge=0, description="How long the oldest has been inside; 0 without any.")
+    oldest_s: float = Field(ge=0, description="Age of the oldest one; 0 without any.")
     limit: int = Field(gt=0, description="limits.max_in_flight: beyond it is 503.")
 
 
 class DeploymentStatus(Body):
-    """As Ray Serve has it."""
+    """A deployment's state as Ray Serve reports it."""
 
     status: str = Field(description="HEALTHY, UPDATING, UNHEALTHY, ...")
     replicas: dict[str, int] = Field(description="How many are RUNNING, STARTING, ...")
@@ -37,7 +37,7 @@ class ServedModel(Body):
 
 
 class Versions(Body):
-    """Null where it is not installed on this node."""
+    """Versions on this node; null for what is not installed."""
 
     emotion_llama: str
     ray: str | None
@@ -46,7 +46,7 @@ class Versions(Body):
 
 
 class ChosenSettings(Body):
-    """What changes answers, and what limits them: serve_app/settings.py."""
+    """The settings that change answers or limit them."""
 
     parity: Parity
     layout: LayoutName
@@ -60,7 +60,7 @@ class ChosenSettings(Body):
 
 
 class ServerStatusAnswer(Body):
-    """Of a server."""
+    """Status of the server."""
 
     status: Literal["starting", "ready"]
     uptime_s: float = Field(ge=0, description="Of the ingress replica that answers.")
@@ -74,7 +74,7 @@ class ServerStatusAnswer(Body):
 
 
 class ProcessVideoAnswer(Body):
-    """The original's, and what was asked for beside it. What was not asked for is left out."""
+    """The original's answer, with the parts that were asked for besides it."""
 
     response: str
     voice: VoiceStatistics = left_out("With `voice`.")
@@ -82,7 +82,7 @@ class ProcessVideoAnswer(Body):
 
 
 class PredictAnswer(Body):
-    """Gradio's six keys."""
+    """The answer in Gradio's form."""
 
     data: list[str] = Field(min_length=1, max_length=1, description="The answer.")
     is_generating: Literal[False]
@@ -98,7 +98,7 @@ class LabelProbability(Body):
 
 
 class EmotionsAnswer(Body):
-    """The most probable label, and all of them in the order they were given."""
+    """The most probable label, and the probability of each label, in the order of the request."""
 
     emotion: str
     confidence: float = Field(ge=0, le=1, description="Of that label.")

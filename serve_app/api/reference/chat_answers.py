@@ -1,4 +1,4 @@
-"""What /v1/chat/completions and /v1/models answer: OpenAI's objects, which api/openai/objects.py builds."""
+"""Schemas of the answers of /v1/chat/completions and /v1/models, which api/openai/objects.py builds."""
 
 from typing import Any, Literal
 
@@ -74,7 +74,7 @@ class Completion(Body):
 
 
 class Delta(Body):
-    """The first one has the role, the last one may be empty."""
+    """What the answer has grown by. The first delta has the role, the last one may be empty."""
 
     role: Literal["assistant"] = left_out("Of the first one.")
     content: str = left_out("What the answer has grown by.")
@@ -99,7 +99,7 @@ class CompletionChunk(Body):
 
 
 SSE = "text/event-stream"
-# The schema is that of one event: OpenAPI 3.1 has no other word for it.
+# The schema describes one event: OpenAPI 3.1 cannot describe a stream of them.
 EVENT_STREAM: dict[str, Any] = {
     SSE: {
         "schema": {

@@ -1,4 +1,4 @@
-"""The forms of a body with a clip, which api/clip_body.py reads."""
+"""Describes the forms of a body with a clip, which api/clip_body.py reads."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ BINARY = {"type": "string", "format": "binary"}
 def clip_body_schema(
     model: type[ClipQuestion], requests: dict[str, Any], fields: dict[str, Any]
 ) -> dict[str, Any]:
-    """For a route's `openapi_extra`.
+    """The `openapi_extra` of a route with such a body.
 
     Args:
-        requests: examples in JSON, by their names.
-        fields: an example of those beside a file, or of those in the query.
+        requests: example JSON bodies, by name.
+        fields: example of the fields sent with a file, or in the query.
     """
     schema = model.model_json_schema()
     properties: dict[str, Any] = schema["properties"]
@@ -43,7 +43,7 @@ def clip_body_schema(
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Outside JSON a field is there or it is not."""
+    """The schema without null: outside JSON a field is present or absent, never null."""
     if "anyOf" not in schema:
         return schema
     others = [each for each in schema["anyOf"] if each != {"type": "null"}]

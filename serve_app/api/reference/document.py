@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI finds in the routes, with errors, headers and keys for all of them."""
+"""Completes the OpenAPI document that FastAPI makes of the routes: errors, headers and API keys."""
 
 from functools import cache
 from typing import Any
@@ -28,7 +28,7 @@ RFC 9457 where `Accept` has `application/problem+json`. Only Ray Serve's own pro
 answers 503 with plain text.
 """
 TAGS = {
-    "legacy": "The original's API and its Gradio page.",
+    "clip questions": "A question about a clip, by the original's API or as its Gradio page asked.",
     "emotions": "Labels with their probabilities.",
     "openai": "For OpenAI's clients.",
     "operations": "For probes, which need no key, and for whoever runs the server.",
@@ -69,15 +69,15 @@ REQUEST_ID_SENT = {
 
 
 def describe(api: FastAPI, settings: AppSettings, asks_for_keys: bool) -> None:
-    """Makes `api.openapi()` whole.
+    """Replace `api.openapi` by one that returns the complete document.
 
     Args:
-        asks_for_keys: the server has keys; else nobody needs one.
+        asks_for_keys: whether the server has API keys, which requests then need.
     """
     found_by_fastapi = api.openapi
     api.description = DESCRIPTION
     api.openapi_tags = [{"name": name, "description": text} for name, text in TAGS.items()]
-    limits_rates = asks_for_keys or settings.access.rate is not None  # a key may have its own
+    limits_rates = asks_for_keys or settings.access.rate is not None  # a key may have its own rate
 
     @cache
     def whole() -> dict[str, Any]:
@@ -102,7 +102,10 @@ def _add_components(components: dict[str, Any]) -> None:
     kinds = [(model, "serialization") for model in (*ERROR_BODIES, CompletionChunk)]
     _, schemas = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     components["schemas"] |= schemas["$defs"]
-    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's, which nobody meets here
+    for name in (
+        "HTTPValidationError",
+        "ValidationError",
+    ):  # FastAPI's own, which no route answers with
         components["schemas"].pop(name, None)
     components["securitySchemes"] = SECURITY
     components["parameters"] = {"RequestId": REQUEST_ID_SENT}
@@ -112,7 +115,7 @@ def _add_components(components: dict[str, Any]) -> None:
 def _complete(
     operation: dict[str, Any], route: APIRoute, asks_for_keys: bool, limits_rates: bool
 ) -> None:
-    """In place."""
+    """Add responses, headers, parameters and security to one operation, in place."""
     is_open = route.path in OPEN
     found = failures(route.path, "requestBody" in operation, asks_for_keys, limits_rates)
     operation["responses"] = {
@@ -130,7 +133,7 @@ def _complete(
 
 
 def _answer(given: dict[str, Any]) -> dict[str, Any]:
-    """What `answer_schema` gave the route, once more: of its examples FastAPI drops each null."""
+    """The answer that `answer_schema` gave the route. FastAPI's copy has lost the nulls of its examples."""
     content = given["content"]
     as_json = {"schema": ref(given["model"]), **content[JSON]}
     return {"description": given["description"], "content": {**content, JSON: as_json}}

@@ -1,4 +1,4 @@
-"""Errors in each of the forms that api/errors.py renders, and api/in_band.py."""
+"""Schemas of the error bodies that api/errors.py and api/in_band.py write."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from serve_app.api.reference.schemas import Body
 
 
 class ErrorBody(Body):
-    """Of the original's routes."""
+    """An error of the original's routes."""
 
     error: str = Field(description="The error's title: the same for the same code.")
     code: int = Field(description="The status.")
@@ -14,7 +14,7 @@ class ErrorBody(Body):
 
 
 class ErrorTitle(Body):
-    """Of the original's routes, for a key that is missing or a rate that is exceeded: as its guide has it."""
+    """A missing key or an exceeded rate on the original's routes, in the form of the original's guide."""
 
     error: str
 
@@ -26,13 +26,13 @@ class GradioProblem(Body):
 
 
 class GradioInvalid(Body):
-    """Gradio's, for a body of the wrong form."""
+    """Gradio's error for a body of the wrong form."""
 
     detail: list[GradioProblem]
 
 
 class GradioRefused(Body):
-    """Gradio's, for a body that cannot be read."""
+    """Gradio's error for a body that cannot be read."""
 
     detail: str
 
@@ -45,13 +45,13 @@ class OpenAIErrorObject(Body):
 
 
 class OpenAIError(Body):
-    """Of the routes under /v1."""
+    """An error of the routes under /v1, in OpenAI's form."""
 
     error: OpenAIErrorObject
 
 
 class Problem(Body):
-    """RFC 9457's, where `Accept` asks for application/problem+json."""
+    """The problem details of RFC 9457, where `Accept` asks for application/problem+json."""
 
     type: str = Field(pattern="^urn:emotion-llama:error:")
     title: str
@@ -62,7 +62,7 @@ class Problem(Body):
 
 
 class InBandError(Body):
-    """An error of status 200, as the original gave it: only with `legacy_errors: in_band`."""
+    """The original's error with status 200; only with `legacy_errors: in_band`."""
 
     error: str
 

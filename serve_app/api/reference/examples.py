@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document. A test sends the requests and holds the answers to their schemas."""
+"""Examples for the OpenAPI document. Tests send the requests and check the answers against their schemas."""
 
 from typing import Any
 
@@ -26,8 +26,13 @@ PROVENANCE = {"parity": "default", "prompt_layout": "chat", "missing": [], "zero
 PROCESS_VIDEO_REQUESTS: dict[str, Any] = {
     "the original's": {"video_path": CLIP, "question": EMOTION},
     "with options": {
-        **{"video_path": CLIP, "question": REASON, "frame": "sharpest", "voice": True},
-        **{"temperature": 0, "max_tokens": 100, "details": True},
+        "video_path": CLIP,
+        "question": REASON,
+        "frame": "sharpest",
+        "voice": True,
+        "temperature": 0,
+        "max_tokens": 100,
+        "details": True,
     },
     "a picture that comes along": {"video_path": PICTURE, "question": EMOTION, "frame": 0.0},
 }
@@ -37,9 +42,15 @@ PROCESS_VIDEO_ANSWERS: dict[str, Any] = {
         "response": "worried",
         "voice": VOICE,
         "details": {
-            **{"text": "worried", "token_ids": [15982, 1255, 2], "prompt_token_ids": [1, 518]},
-            **{"finish_reason": "stop", "usage": USAGE, "timings_ms": TIMINGS_MS},
-            **{"provenance": PROVENANCE, "voice": VOICE, "scores": []},
+            "text": "worried",
+            "token_ids": [15982, 1255, 2],
+            "prompt_token_ids": [1, 518],
+            "finish_reason": "stop",
+            "usage": USAGE,
+            "timings_ms": TIMINGS_MS,
+            "provenance": PROVENANCE,
+            "voice": VOICE,
+            "scores": [],
         },
     },
 }
@@ -48,14 +59,19 @@ PROCESS_VIDEO_FIELDS: dict[str, Any] = {"question": EMOTION}
 PREDICT_REQUESTS: dict[str, Any] = {"a clip and a question": {"data": [CLIP, EMOTION]}}
 PREDICT_ANSWERS: dict[str, Any] = {
     "the original's": {
-        **{"data": ["worried"], "is_generating": False, "duration": 0.24},
-        **{"average_duration": 0.31, "render_config": None, "changed_state_ids": []},
+        "data": ["worried"],
+        "is_generating": False,
+        "duration": 0.24,
+        "average_duration": 0.31,
+        "render_config": None,
+        "changed_state_ids": [],
     }
 }
 
 STATUS_ANSWERS: dict[str, Any] = {
     "ready": {
-        **{"status": "ready", "uptime_s": 86_400.5},
+        "status": "ready",
+        "uptime_s": 86_400.5,
         "requests": {"in_flight": 3, "oldest_s": 0.412, "limit": 128},
         "deployments": {
             "Ingress": {"status": "HEALTHY", "replicas": {"RUNNING": 1}},
@@ -64,12 +80,21 @@ STATUS_ANSWERS: dict[str, Any] = {
         },
         "model": {"name": "emotion-llama", "sha256": "9f" * 32},
         "versions": {
-            **{"emotion_llama": "0.1.0", "ray": "2.60.0", "vllm": "0.32.0", "torch": "2.13.0"}
+            "emotion_llama": "0.1.0",
+            "ray": "2.60.0",
+            "vllm": "0.32.0",
+            "torch": "2.13.0",
         },
         "settings": {
-            **{"parity": "default", "layout": "chat", "tokenization": "4.30"},
-            **{"legacy_errors": "status", "dtype": "auto", "max_model_len": 2048},
-            **{"max_num_seqs": 64, "request_timeout_s": 28.0, "keeps_answers": False},
+            "parity": "default",
+            "layout": "chat",
+            "tokenization": "4.30",
+            "legacy_errors": "status",
+            "dtype": "auto",
+            "max_model_len": 2048,
+            "max_num_seqs": 64,
+            "request_timeout_s": 28.0,
+            "keeps_answers": False,
         },
     }
 }
@@ -77,22 +102,25 @@ STATUS_ANSWERS: dict[str, Any] = {
 EMOTIONS_REQUESTS: dict[str, Any] = {
     "nine labels": {"video_path": CLIP},
     "labels of one's own": {
-        **{"video_path": CLIP, "labels": ["calm", "tense"], "transcript": "I see.", "explain": True}
+        "video_path": CLIP,
+        "labels": ["calm", "tense"],
+        "transcript": "I see.",
+        "explain": True,
     },
 }
 EMOTIONS_ANSWERS: dict[str, Any] = {
     "labels of one's own": {
-        **{"emotion": "tense", "confidence": 0.81, "label_mass": 0.02},
+        "emotion": "tense",
+        "confidence": 0.81,
+        "label_mass": 0.02,
         "probabilities": [
             {"label": "calm", "probability": 0.19},
             {"label": "tense", "probability": 0.81},
         ],
         "explanation": "The person shows raised inner brows; the emotion is worried.",
-        **{
-            "usage": USAGE,
-            "timings_ms": {"decode": 41.0, "total": 198.0},
-            "provenance": PROVENANCE,
-        },
+        "usage": USAGE,
+        "timings_ms": {"decode": 41.0, "total": 198.0},
+        "provenance": PROVENANCE,
     }
 }
 EMOTIONS_FIELDS: dict[str, Any] = {"labels": ["calm", "tense"]}
@@ -109,14 +137,20 @@ MESSAGES: Any = [
 CHAT_REQUESTS: dict[str, Any] = {
     "at once": {"model": "emotion-llama", "messages": MESSAGES, "temperature": 0},
     "as it grows": {
-        **{"model": "emotion-llama", "messages": MESSAGES},
-        **{"stream": True, "stream_options": {"include_usage": True}},
+        "model": "emotion-llama",
+        "messages": MESSAGES,
+        "stream": True,
+        "stream_options": {"include_usage": True},
     },
     "with log-probabilities": {
-        **{"model": "emotion-llama", "messages": MESSAGES, "logprobs": True, "top_logprobs": 2},
+        "model": "emotion-llama",
+        "messages": MESSAGES,
+        "logprobs": True,
+        "top_logprobs": 2,
     },
     "one of some words": {
-        **{"model": "emotion-llama", "messages": MESSAGES},
+        "model": "emotion-llama",
+        "messages": MESSAGES,
         "structured_outputs": {"choice": ["happy", "worried"]},
     },
     "the second question about a clip": {
@@ -130,7 +164,9 @@ CHAT_REQUESTS: dict[str, Any] = {
 }
 HEAD = {"id": "chatcmpl-6f0c", "created": 1760000000, "model": "emotion-llama"}
 COUNTS = {
-    **{"prompt_tokens": 351, "completion_tokens": 3, "total_tokens": 354},
+    "prompt_tokens": 351,
+    "completion_tokens": 3,
+    "total_tokens": 354,
     "prompt_tokens_details": {"cached_tokens": 0},
 }
 CHAT_ANSWERS: dict[str, Any] = {
@@ -161,8 +197,11 @@ MODELS_ANSWERS: dict[str, Any] = {
         "object": "list",
         "data": [
             {
-                **{"id": "emotion-llama", "object": "model", "created": 1760000000},
-                **{"owned_by": "emotion-llama", "max_model_len": 2048},
+                "id": "emotion-llama",
+                "object": "model",
+                "created": 1760000000,
+                "owned_by": "emotion-llama",
+                "max_model_len": 2048,
             }
         ],
     }
@@ -170,5 +209,5 @@ MODELS_ANSWERS: dict[str, Any] = {
 
 
 def named(values: dict[str, Any]) -> dict[str, Any]:
-    """As OpenAPI's `examples`."""
+    """The values in the form of OpenAPI's `examples`."""
     return {name: {"value": value} for name, value in values.items()}

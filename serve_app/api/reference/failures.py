@@ -1,4 +1,4 @@
-"""Which errors a route can answer, as OpenAPI responses: from the tree of serve_app/errors.py."""
+"""The errors a route can answer, as OpenAPI responses, found in the classes of serve_app/errors.py."""
 
 import inspect
 from collections import defaultdict
@@ -35,8 +35,8 @@ from serve_app.errors import (
     UnauthorizedError,
 )
 
-UNREADABLE = "http_400"  # FastAPI's, for bytes that are no text
-NEVER_RAISED = {RequestError, ClipError}  # bases
+UNREADABLE = "http_400"  # FastAPI's code for a body that is not text
+NEVER_RAISED = {RequestError, ClipError}  # base classes
 AT_START = {CheckpointError, ConfigurationError}
 AT_THE_DOOR = {UnauthorizedError, RateLimitedError}
 OF_A_BODY = {BodyTooLargeError, BodyTooSlowError, OverloadedError}
@@ -54,12 +54,12 @@ class Failure:
 
 
 def failures(path: str, has_body: bool, asks_for_keys: bool, limits_rates: bool) -> list[Failure]:
-    """Of one route.
+    """The errors of one route.
 
     Args:
-        has_body: it is about a clip, and reads it.
-        asks_for_keys: the server has keys.
-        limits_rates: it counts requests.
+        has_body: whether the route is about a clip and reads a body.
+        asks_for_keys: whether the server has API keys.
+        limits_rates: whether the server limits request rates.
     """
     if path in OPEN:
         kinds = {ServeAppError, BodyTooLargeError}
@@ -85,7 +85,7 @@ def failure_responses(path: str, found: Iterable[Failure]) -> dict[str, Any]:
 
 
 def _tree(kind: type[ServeAppError]) -> Iterator[type[ServeAppError]]:
-    """Of our own: Ray makes a subclass of every error that crosses it."""
+    """The class and its subclasses in its own module: Ray subclasses every error that crosses processes."""
     yield kind
     for below in kind.__subclasses__():
         if below.__module__ == ServeAppError.__module__:
@@ -93,7 +93,7 @@ def _tree(kind: type[ServeAppError]) -> Iterator[type[ServeAppError]]:
 
 
 def _failure(path: str, kind: type[ServeAppError]) -> Failure:
-    is_bug = kind is ServeAppError  # whose docstring is about classes
+    is_bug = kind is ServeAppError  # its docstring describes the base class, not a failure
     sentence = "The server's log has it." if is_bug else inspect.getdoc(kind) or kind.title
     return Failure(status_at(path, kind), kind.code, kind.title, sentence.split("\n")[0])
 
@@ -111,7 +111,7 @@ def _response(path: str, status: int, same: list[Failure]) -> dict[str, Any]:
 
 
 def _is_gradios(path: str, same: list[Failure]) -> bool:
-    """Gradio's own form, whatever is accepted."""
+    """Whether Gradio's own form is sent, whatever the client accepts."""
     return path in PREDICT and {each.code for each in same} == {UNREADABLE}
 
 
@@ -168,4 +168,7 @@ def _problems(same: list[Failure]) -> dict[str, Any]:
 
 def _problem(failure: Failure) -> dict[str, Any]:
     body = problem_body(failure.title, failure.status, failure.sentence, failure.code)
-    return {**body, "instance": "urn:request:6f0c"}  # the same whenever the document is made
+    return {
+        **body,
+        "instance": "urn:request:6f0c",
+    }  # fixed, so that the document is always the same

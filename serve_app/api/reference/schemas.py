@@ -1,4 +1,4 @@
-"""What the models of answers and errors are made with."""
+"""Helpers for the schemas of answers and errors."""
 
 from typing import Any
 
@@ -9,29 +9,29 @@ from serve_app.api.reference.examples import named
 
 
 def ref(model: type[BaseModel]) -> dict[str, str]:
-    """To where the document has its schema."""
+    """A reference to this model's schema in the document."""
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 def answer_schema(
     model: type[BaseModel], examples: dict[str, Any], others: dict[str, Any] | None = None
 ) -> dict[int | str, dict[str, Any]]:
-    """For a route's `responses`: status 200. FastAPI takes it for documentation alone and checks no answer.
+    """Status 200 for a route's `responses`. It documents the answer; FastAPI does not check answers by it.
 
     Args:
-        examples: of JSON, by their names.
-        others: content of other types.
+        examples: example answers in JSON, by name.
+        others: content of other media types.
     """
     content = {JSON: {"examples": named(examples)}, **(others or {})}
     return {200: {"description": "The answer.", "model": model, "content": content}}
 
 
 class Body(BaseModel):
-    """Base: nothing else is in it."""
+    """Base class: a body has no other fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 def left_out(description: str) -> Any:
-    """A field that is left out, not null, where it was not asked for."""
+    """A field that is absent, not null, where it was not asked for."""
     return Field(default_factory=dict, description=description)

@@ -24,12 +24,12 @@ from serve_app.api.service import AnswerService
 from serve_app.settings import AppSettings, RepetitionPenalty, SamplingSettings, Temperature, TopP
 from serve_app.types import AnswerRequest, Sampling
 
-# How the original's evaluation script samples (eval_emotion.py), whatever its API does.
+# Sampling of the original's evaluation script (eval_emotion.py), which differs from its API.
 EVALUATION_SAMPLING = SamplingSettings(temperature=0, repetition_penalty=1)
 
 
 class ProcessVideoRequest(ClipQuestion):
-    """The two documented fields, and what else may be chosen."""
+    """The two fields of the original's guide, and the options of this server."""
 
     voice: bool = Field(default=False, description="Add statistics of the voice to the answer.")
     temperature: Temperature | None = None
@@ -41,7 +41,7 @@ class ProcessVideoRequest(ClipQuestion):
     details: bool = Field(default=False, description="Add token ids, timings and provenance.")
 
     def answer_request(self, settings: AppSettings) -> AnswerRequest:
-        """The request for the stages, with the server's defaults where it says nothing."""
+        """The request for the stages, with the server's defaults for what the body leaves out."""
         prompt = self.prompt_options(settings)
         defaults = settings.sampling
         if prompt.parity == "reference" and prompt.layout != "chat":
@@ -60,7 +60,7 @@ class ProcessVideoRequest(ClipQuestion):
 
 def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
     """POST /process_video."""
-    router = APIRouter(tags=["legacy"])
+    router = APIRouter(tags=["clip questions"])
 
     @router.post(
         PROCESS_VIDEO,
@@ -74,7 +74,7 @@ def create_router(service: AnswerService, settings: AppSettings) -> APIRouter:
         request: Annotated[ProcessVideoRequest, Depends(clip_body(ProcessVideoRequest))],
         response: Response,
     ) -> dict[str, Any]:
-        """The route of the original's API guide. What was not asked for is left out of the answer."""
+        """The route of the original's API guide. The answer has only the fields that were asked for."""
         check_question(request.question, settings.limits)
         answer = await service.answer(request.answer_request(settings))
         note(answer)
