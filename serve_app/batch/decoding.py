@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serve_app.batch.busy import cpu_busy
 from serve_app.batch.records import error_record
-from serve_app.batch.rows import Ask, DecodedUnit, Group, Record, Unit
+from serve_app.batch.rows import DecodedUnit, Group, Record, RowRequest, Unit
 from serve_app.batch.storage import is_uri, locate
 from serve_app.errors import (
     ClipForbiddenError,
@@ -42,13 +42,13 @@ class Decoding:
             DecoderUnavailableError: no decode worker starts, again and again.
         """
         decoded = await asyncio.gather(*map(self._decode, unit.groups))
-        clips: list[tuple[Clip, tuple[Ask, ...]]] = []
+        clips: list[tuple[Clip, tuple[RowRequest, ...]]] = []
         done = list(unit.refused)
         for group, clip in zip(unit.groups, decoded, strict=True):
             if isinstance(clip, Clip):
-                clips.append((clip, group.asks))
+                clips.append((clip, group.row_requests))
             else:
-                done += _refuse(group.asks, clip)
+                done += _refuse(group.row_requests, clip)
         return DecodedUnit(tuple(clips), tuple(done), cpu_busy())
 
     def close(self) -> None:
@@ -95,8 +95,10 @@ def _fetch(uri: str, settings: MediaSettings) -> bytes:
         raise ClipForbiddenError(f"{uri} cannot be read: {error}") from error
 
 
-def _refuse(asks: Sequence[Ask], error: RequestError) -> list[Record]:
+def _refuse(row_requests: Sequence[RowRequest], error: RequestError) -> list[Record]:
     return [
-        error_record(ask.number, ask.id, error, is_openai=ask.chat_model is not None)
-        for ask in asks
+        error_record(
+            row_request.number, row_request.id, error, is_openai=row_request.chat_model is not None
+        )
+        for row_request in row_requests
     ]

@@ -11,10 +11,10 @@ from ray.data import ActorPoolStrategy, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from serve_app.batch.answering import AnsweredUnit
-from serve_app.batch.deaths import Deaths
 from serve_app.batch.manifest import Manifest
 from serve_app.batch.options import Defaults
 from serve_app.batch.stages import AnswerStage, DecodeStage, pack, unpack
+from serve_app.batch.suspect_ledger import SuspectLedger
 from serve_app.batch.tickets import Tickets
 from serve_app.batch.units import UNIT_ROWS, make_units
 from serve_app.settings import AppSettings
@@ -81,7 +81,7 @@ def answered_units(
     """
     _configure()
     driver = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    deaths = ray.remote(Deaths).options(num_cpus=0).remote()
+    ledger = ray.remote(SuspectLedger).options(num_cpus=0).remote()
     tickets = ray.remote(Tickets).options(num_cpus=0).remote(actors.max_units)
     source.tickets = tickets
     data = ray.data.read_datasource(
@@ -95,7 +95,7 @@ def answered_units(
     )
     data = data.map(
         AnswerStage,
-        fn_constructor_args=[settings, actors.concurrency, deaths],
+        fn_constructor_args=[settings, actors.concurrency, ledger],
         compute=_pool(actors.num_engines, actors.engine_units),
         num_cpus=actors.engine_cpus,
         num_gpus=actors.engine_gpus,

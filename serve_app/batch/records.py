@@ -9,7 +9,7 @@ from serve_app.api.emotions import emotions_body
 from serve_app.api.errors import openai_error, status_at
 from serve_app.api.openai.objects import completion
 from serve_app.api.paths import CHAT
-from serve_app.batch.rows import Ask, Record
+from serve_app.batch.rows import Record, RowRequest
 from serve_app.errors import ServeAppError
 from serve_app.types import Answer, LabelScores
 
@@ -28,21 +28,21 @@ EMPTY: dict[str, Any] = {
 """Of a plain record, after its `id`: every line has every field."""
 
 
-def answer_record(ask: Ask, answer: Answer) -> Record:
+def answer_record(row_request: RowRequest, answer: Answer) -> Record:
     about = _about(answer)
-    if ask.chat_model is not None:
-        body = completion(ask.chat_model, answer)
-        response = _response(ask.number, ask.request.request_id, 200, body)
-        return _record(ask, response | {"error": None} | about, answer)
+    if row_request.chat_model is not None:
+        body = completion(row_request.chat_model, answer)
+        response = _response(row_request.number, row_request.request.request_id, 200, body)
+        return _record(row_request, response | {"error": None} | about, answer)
     fields = {"text": answer.text, "finish_reason": answer.finish_reason, **about}
     fields |= {"voice": asdict(answer.voice) if answer.voice else None}
-    return _record(ask, {**EMPTY, **fields, "usage": asdict(answer.usage)}, answer)
+    return _record(row_request, {**EMPTY, **fields, "usage": asdict(answer.usage)}, answer)
 
 
-def score_record(ask: Ask, scores: LabelScores) -> Record:
+def score_record(row_request: RowRequest, scores: LabelScores) -> Record:
     body = emotions_body(scores)
     fields = {name: body.get(name) for name in EMPTY if name in body}
-    return _record(ask, {**EMPTY, **fields, "label": body["emotion"]}, scores)
+    return _record(row_request, {**EMPTY, **fields, "label": body["emotion"]}, scores)
 
 
 def error_record(number: int, name: str, error: ServeAppError, is_openai: bool) -> Record:
@@ -56,10 +56,12 @@ def error_record(number: int, name: str, error: ServeAppError, is_openai: bool) 
     return Record(number, _line(fields), error.code)
 
 
-def _record(ask: Ask, fields: Mapping[str, Any], result: Answer | LabelScores) -> Record:
-    name = "id" if ask.chat_model is None else "custom_id"
-    line = _line({name: ask.id, **fields})
-    return Record(ask.number, line, num_output_tokens=result.usage.completion_tokens)
+def _record(
+    row_request: RowRequest, fields: Mapping[str, Any], result: Answer | LabelScores
+) -> Record:
+    name = "id" if row_request.chat_model is None else "custom_id"
+    line = _line({name: row_request.id, **fields})
+    return Record(row_request.number, line, num_output_tokens=result.usage.completion_tokens)
 
 
 def _response(number: int, request_id: str, status: int, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from serve_app.api.openai.request import answer_request
 from serve_app.api.openai.schema import ChatRequest
 from serve_app.api.paths import CHAT
 from serve_app.batch.options import Defaults
-from serve_app.batch.rows import Ask, Row
+from serve_app.batch.rows import Row, RowRequest
 from serve_app.batch.storage import is_uri
 from serve_app.emotions import WHY_QUESTION, split_labels, with_sentence
 from serve_app.errors import InvalidRequestError
@@ -23,15 +23,15 @@ OF_SCORES = frozenset({"frame", "voice", "parity", "layout", "tokenization", "au
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedRow:
     """A row as a request, with what its clip is decoded with."""
 
-    ask: Ask
+    row_request: RowRequest
     source: ClipSource
     features: str | None
 
 
-def read_row(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
+def read_row(row: Row, defaults: Defaults, settings: AppSettings) -> ParsedRow:
     """Raises a RequestError: the row cannot be asked; the message names its place."""
     if row.problem:
         raise InvalidRequestError(row.problem)
@@ -43,7 +43,7 @@ def read_row(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
         raise InvalidRequestError(f"{row.place}: {error.message}") from error
 
 
-def _openai(row: Row, settings: AppSettings) -> Asked:
+def _openai(row: Row, settings: AppSettings) -> ParsedRow:
     url, method = row.fields.get("url"), row.fields.get("method", "POST")
     if url != CHAT or method != "POST":
         raise InvalidRequestError(f"{method} {url} is not for batches; POST {CHAT} is")
@@ -51,10 +51,10 @@ def _openai(row: Row, settings: AppSettings) -> Asked:
     if body.stream:
         raise InvalidRequestError("stream is true; a batch has nothing to stream to")
     request = answer_request(body, settings)
-    return Asked(Ask(row.number, row.id, request, body.model), request.source, None)
+    return ParsedRow(RowRequest(row.number, row.id, request, body.model), request.source, None)
 
 
-def _plain(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
+def _plain(row: Row, defaults: Defaults, settings: AppSettings) -> ParsedRow:
     video = row.fields.get("video")
     if not isinstance(video, str) or not video:
         raise InvalidRequestError("video is missing, or is no text")
@@ -68,7 +68,7 @@ def _plain(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
     features = row.fields.get("features") or _beside(video, defaults.features)
     if features is not None and not isinstance(features, str):
         raise InvalidRequestError("features is no path of an npz file")
-    return Asked(Ask(row.number, row.id, request), source, features)
+    return ParsedRow(RowRequest(row.number, row.id, request), source, features)
 
 
 def _request(

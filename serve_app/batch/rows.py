@@ -20,7 +20,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RowRequest:
     """A row as the engine takes it."""
 
     number: int
@@ -36,7 +36,7 @@ class Group:
     source: ClipSource
     decode_options: DecodeOptions
     features: str | None  # npz file with ready features of the clip
-    asks: tuple[Ask, ...]
+    row_requests: tuple[RowRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,6 @@ BusyTimes = Mapping[str, tuple[float, float]]
 class DecodedUnit:
     """What one engine task takes: clips with their rows, and the rows that are done already."""
 
-    clips: tuple[tuple[Clip, tuple[Ask, ...]], ...]
+    clips: tuple[tuple[Clip, tuple[RowRequest, ...]], ...]
     done: tuple[Record, ...]
     busy: BusyTimes

@@ -42,25 +42,26 @@ class DecodeStage:
 class AnswerStage:
     """Actor: one engine."""
 
-    def __init__(self, settings: AppSettings, concurrency: int, deaths: Any) -> None:
+    def __init__(self, settings: AppSettings, concurrency: int, ledger: Any) -> None:
+        """`ledger` is the handle of a SuspectLedger actor."""
         self._loop = BackgroundLoop()
-        self._answering = self._loop.run(self._start(settings, concurrency, deaths))
+        self._answering = self._loop.run(self._start(settings, concurrency, ledger))
 
-    async def _start(self, settings: AppSettings, concurrency: int, deaths: Any) -> Answering:
+    async def _start(self, settings: AppSettings, concurrency: int, ledger: Any) -> Answering:
         # Only here: it imports torch, which the other processes of a batch do without.
         from serve_app.check import open_checkpoint
 
         engine = Engine(open_checkpoint(settings.model), settings.engine)
         again = ray.get_runtime_context().was_current_actor_reconstructed
-        return Answering(engine, concurrency, RemoteLedger(deaths) if again else None, _die)
+        return Answering(engine, concurrency, RemoteSuspectLedger(ledger) if again else None, _die)
 
     def __call__(self, row: DataRow) -> DataRow:
         unit: DecodedUnit = pickle.loads(row[UNIT])
         return pack(self._loop.run(self._answering.answer(unit)))
 
 
-class RemoteLedger:
-    """Deaths in an actor, as a Ledger."""
+class RemoteSuspectLedger:
+    """Calls a SuspectLedger that is a Ray actor; a SuspectLedgerClient."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from serve_app.batch.options import Defaults
 from serve_app.batch.records import error_record
-from serve_app.batch.requests import Asked, read_row
-from serve_app.batch.rows import Ask, Group, Record, Row, Unit
+from serve_app.batch.requests import ParsedRow, read_row
+from serve_app.batch.rows import Group, Record, Row, RowRequest, Unit
 from serve_app.errors import RequestError
 from serve_app.settings import MIB, AppSettings
 from serve_app.types import DecodeOptions, without_source
@@ -23,7 +23,7 @@ Key = tuple[str, DecodeOptions, str | None]
 class _Window:
     """Rows that are held back to find others about their clips."""
 
-    groups: dict[Key, list[Asked]] = field(default_factory=dict)
+    groups: dict[Key, list[ParsedRow]] = field(default_factory=dict)
     refused: list[Record] = field(default_factory=list)
     num_rows: int = 0
     num_bytes: int = 0
@@ -47,25 +47,25 @@ def make_units(rows: Iterable[Row], defaults: Defaults, settings: AppSettings) -
 def _put(window: _Window, row: Row, defaults: Defaults, settings: AppSettings) -> None:
     window.num_rows += 1
     try:
-        asked = read_row(row, defaults, settings)
+        parsed = read_row(row, defaults, settings)
     except RequestError as error:
         window.refused.append(error_record(row.number, row.id, error, row.is_openai))
         return
-    same_clip = window.groups.setdefault(_key(asked), [])
+    same_clip = window.groups.setdefault(_key(parsed), [])
     if not same_clip:
-        window.num_bytes += len(asked.source.data or b"")
-    same_clip.append(asked)
+        window.num_bytes += len(parsed.source.data or b"")
+    same_clip.append(parsed)
 
 
-def _key(asked: Asked) -> Key:
-    return asked.source.key(), asked.ask.request.decode_options, asked.features
+def _key(parsed: ParsedRow) -> Key:
+    return parsed.source.key(), parsed.row_request.request.decode_options, parsed.features
 
 
 def _units(window: _Window) -> Iterator[Unit]:
     groups: list[Group] = []
     for group in _groups(window):
         groups.append(group)
-        num_rows = sum(len(each.asks) for each in groups)
+        num_rows = sum(len(each.row_requests) for each in groups)
         num_bytes = sum(len(each.source.data or b"") for each in groups)
         if num_rows >= UNIT_ROWS or num_bytes >= WINDOW_BYTES:
             yield Unit(tuple(groups), ())
@@ -78,10 +78,15 @@ def _groups(window: _Window) -> Iterator[Group]:
     for same_clip in window.groups.values():
         for start in range(0, len(same_clip), GROUP_ROWS):
             some = same_clip[start : start + GROUP_ROWS]
-            asks = tuple(_without_source(each.ask) for each in some)
-            yield Group(some[0].source, some[0].ask.request.decode_options, some[0].features, asks)
+            row_requests = tuple(_without_source(each.row_request) for each in some)
+            yield Group(
+                some[0].source,
+                some[0].row_request.request.decode_options,
+                some[0].features,
+                row_requests,
+            )
 
 
-def _without_source(ask: Ask) -> Ask:
+def _without_source(row_request: RowRequest) -> RowRequest:
     """The clip is the group's, and travels once."""
-    return replace(ask, request=without_source(ask.request))
+    return replace(row_request, request=without_source(row_request.request))

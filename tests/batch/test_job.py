@@ -17,7 +17,7 @@ from serve_app.batch.job import run_job
 from serve_app.batch.manifest import Manifest
 from serve_app.batch.options import Defaults, Job
 from serve_app.batch.records import answer_record, error_record, score_record
-from serve_app.batch.rows import Ask, Record, Row
+from serve_app.batch.rows import Record, Row, RowRequest
 from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.cli import main
 from serve_app.errors import BatchFailedError, ClipNotFoundError, InvalidRequestError
@@ -33,9 +33,9 @@ def record(row: Row) -> Record:
     if "none" in row.fields["video"]:
         return error_record(row.number, row.id, ClipNotFoundError("no file"), is_openai=False)
     if "task" in row.fields:
-        scored = Ask(row.number, row.id, ScoreRequest(NO_SOURCE, "", ("a", "b")))
+        scored = RowRequest(row.number, row.id, ScoreRequest(NO_SOURCE, "", ("a", "b")))
         return score_record(scored, LabelScores({"a": 0.25, "b": 0.75}, 0.5, USAGE, TIMINGS))
-    answered = Ask(row.number, row.id, AnswerRequest(NO_SOURCE, "What?"))
+    answered = RowRequest(row.number, row.id, AnswerRequest(NO_SOURCE, "What?"))
     return answer_record(
         answered, Answer("happy", [1], [1], "stop", USAGE, TIMINGS, {"dtype": "x"})
     )

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 
-class Deaths:
+class SuspectLedger:
     """An actor of its own: what it knows must outlive the engines."""
 
     def __init__(self) -> None:
