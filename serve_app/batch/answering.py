@@ -1,4 +1,4 @@
-"""The engine stage: a unit's rows through the engine, with those of other units. Knows no Ray."""
+"""The engine stage: answers a unit's rows, together with those of other units. Does not depend on Ray."""
 
 import asyncio
 import logging
@@ -15,7 +15,8 @@ from serve_app.types import AnswerRequest, Clip
 
 logger = logging.getLogger(__name__)
 
-MAX_DEATHS = 3  # of engines with a row inside, the last two with none of its suspects beside it
+# Engines that may die with one row inside, as the ledger counts. For the last two it was the only suspect.
+MAX_DEATHS = 3
 
 
 class SuspectLedgerClient(Protocol):
@@ -28,18 +29,18 @@ class SuspectLedgerClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AnsweredUnit:
-    """All rows of a unit."""
+    """The records of all rows of a unit, and how busy the machines were."""
 
     records: tuple[Record, ...]
     busy: BusyTimes
 
 
 class Answering:
-    """Keeps up to `concurrency` rows in the engine, of whatever units it is given at once.
+    """Keeps up to `concurrency` rows in the engine, taken from all units that it is given at the same time.
 
-    When the engine is gone, `die` ends this process: whoever started it starts it again, with the same units.
-    Only then is the ledger asked: rows that were inside when an engine died go in one at a time, and one that
-    has seen `MAX_DEATHS` of them gets an error.
+    When the engine dies, `die` ends this process. Ray starts it again with the same units, and only then is
+    the ledger used: rows that were inside when an engine died (suspects) are run one at a time, and a row
+    that was inside during `MAX_DEATHS` deaths gets an error.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Answering:
         ledger: SuspectLedgerClient | None,
         die: Callable[[], NoReturn],
     ) -> None:
-        """`ledger` is None where no engine has died before this one."""
+        """`ledger` is None if no engine of this actor has died before."""
         self._engine, self._ledger, self._die = engine, ledger, die
         self._turns = asyncio.Semaphore(concurrency)
         self._one_suspect = asyncio.Lock()
@@ -102,13 +103,15 @@ class Answering:
             try:
                 return await self._call_engine(clip, row_request)
             except EngineDeadError as error:
-                logger.error("the engine is gone: %s", error.message)
+                logger.error("the engine died: %s", error.message)
                 self._die()
             except ServeAppError as error:
                 return error_record(
                     row_request.number, row_request.id, error, row_request.chat_model is not None
                 )
-            except Exception as error:  # whatever one row does, the others get their answers
+            except (
+                Exception
+            ) as error:  # a failure of one row must not cost the others their answers
                 logger.exception("unexpected error about row %s", row_request.id)
                 unexpected = ServeAppError(f"unexpected error: {error!r}")
                 return error_record(

@@ -1,4 +1,4 @@
-"""The decode stage: a unit's clips through a pool of decode workers. Knows no Ray."""
+"""The decode stage: decodes a unit's clips in a pool of decode workers. Does not depend on Ray."""
 
 import asyncio
 import logging
@@ -25,21 +25,23 @@ from serve_app.types import Clip, ClipSource
 
 logger = logging.getLogger(__name__)
 
-TRIES = 3  # a worker that was killed from outside is not the clip's fault; one that dies thrice is
+TRIES = (
+    3  # one dead worker may have been killed from outside; after three deaths the clip is to blame
+)
 
 
 class Decoding:
-    """Create it inside a running event loop."""
+    """Decodes units with one pool of workers. Create it inside a running event loop."""
 
     def __init__(self, settings: MediaSettings, image_size: int) -> None:
         self._settings = settings
         self._pool = DecodePool(settings, image_size)
 
     async def decode(self, unit: Unit) -> DecodedUnit:
-        """Each clip once. What is wrong with a clip becomes the record of each of its rows.
+        """Decodes each clip once. A clip's error becomes the record of each of its rows.
 
         Raises:
-            DecoderUnavailableError: no decode worker starts, again and again.
+            DecoderUnavailableError: no decode worker started, in `TRIES` tries.
         """
         decoded = await asyncio.gather(*map(self._decode, unit.groups))
         clips: list[tuple[Clip, tuple[RowRequest, ...]]] = []
@@ -52,7 +54,7 @@ class Decoding:
         return DecodedUnit(tuple(clips), tuple(done), cpu_busy())
 
     def close(self) -> None:
-        """Ends the workers. Returns when they are gone."""
+        """Ends the workers; returns when they have exited."""
         self._pool.close()
 
     async def _decode(self, group: Group) -> Clip | RequestError:

@@ -1,4 +1,4 @@
-"""Records: what the output says about a row, and how it is written for each kind of input."""
+"""Makes the records of the output: one JSON line for each row, in our form or in OpenAI's."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ EMPTY: dict[str, Any] = {
     "timings_ms": None,
     "provenance": None,
 }
-"""Of a plain record, after its `id`: every line has every field."""
+"""The fields of a record in our form, after its `id`: every line has all of them."""
 
 
 def answer_record(row_request: RowRequest, answer: Answer) -> Record:
@@ -48,7 +48,7 @@ def score_record(row_request: RowRequest, scores: LabelScores) -> Record:
 def error_record(number: int, name: str, error: ServeAppError, is_openai: bool) -> Record:
     fields: dict[str, Any] = {"error": {"code": error.code, "message": error.message}}
     if is_openai:
-        status = status_at(CHAT, type(error))  # as over HTTP
+        status = status_at(CHAT, type(error))  # the status that the route would answer
         fields |= _response(number, f"row-{number}", status, openai_error(error))
         fields = {"custom_id": name, **fields}
     else:
@@ -65,7 +65,7 @@ def _record(
 
 
 def _response(number: int, request_id: str, status: int, body: Mapping[str, Any]) -> dict[str, Any]:
-    """As OpenAI's batch output has it."""
+    """The `id` and `response` of a line of OpenAI's batch output."""
     response = {"status_code": status, "request_id": request_id, "body": body}
     return {"id": f"batch_req_{number}", "response": response}
 

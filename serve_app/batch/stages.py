@@ -1,4 +1,4 @@
-"""The stages as Ray Data calls them: a unit of work goes in pickled, and comes out so."""
+"""The stages as Ray Data actors: each takes a pickled unit and returns a pickled unit."""
 
 import logging
 import os
@@ -18,14 +18,14 @@ from serve_app.settings import AppSettings
 
 logger = logging.getLogger(__name__)
 
-UNIT = "unit"  # the only column; a row of Ray Data is a unit of ours
+UNIT = "unit"  # the only column; one row of Ray Data is one of our units
 EXIT_ENGINE_DEAD = 70  # os.EX_SOFTWARE
 
 DataRow = dict[str, Any]
 
 
 class DecodeStage:
-    """Actor: one pool of decode workers."""
+    """An actor with one pool of decode workers."""
 
     def __init__(self, settings: AppSettings) -> None:
         self._loop = BackgroundLoop()
@@ -40,7 +40,7 @@ class DecodeStage:
 
 
 class AnswerStage:
-    """Actor: one engine."""
+    """An actor with one engine."""
 
     def __init__(self, settings: AppSettings, concurrency: int, ledger: Any) -> None:
         """`ledger` is the handle of a SuspectLedger actor."""
@@ -48,7 +48,7 @@ class AnswerStage:
         self._answering = self._loop.run(self._start(settings, concurrency, ledger))
 
     async def _start(self, settings: AppSettings, concurrency: int, ledger: Any) -> Answering:
-        # Only here: it imports torch, which the other processes of a batch do without.
+        # Imported here because it imports torch, which the other processes of a batch do not need.
         from serve_app.check import open_checkpoint
 
         engine = Engine(open_checkpoint(settings.model), settings.engine)
@@ -87,5 +87,5 @@ def unpack(rows: Iterator[DataRow]) -> Iterator[AnsweredUnit]:
 
 
 def _die() -> NoReturn:
-    """Not by an exception, which would end the job: Ray starts the actor again, and its tasks with it."""
+    """Ends the process, so that Ray restarts the actor and its tasks. An exception would end the job."""
     os._exit(EXIT_ENGINE_DEAD)

@@ -1,4 +1,4 @@
-"""Rows of a manifest into units of work: rows about one clip together, within a bounded window."""
+"""Groups the rows of a manifest into units of work: rows about one clip together, within a bounded window."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -11,9 +11,11 @@ from serve_app.errors import RequestError
 from serve_app.settings import MIB, AppSettings
 from serve_app.types import DecodeOptions, without_source
 
-WINDOW_ROWS = 4096  # rows about one clip are put together when they are no farther apart
-WINDOW_BYTES = 64 * MIB  # of clips that are in the manifest itself
-GROUP_ROWS = 64  # a clip with more rows is decoded again: the grain of progress is finer
+WINDOW_ROWS = 4096  # rows about one clip are grouped if they are no farther apart
+WINDOW_BYTES = 64 * MIB  # of clips that are inside the manifest, as data URLs
+GROUP_ROWS = (
+    64  # a clip with more rows is decoded again, so that units, and steps of progress, stay small
+)
 UNIT_ROWS = 32
 
 Key = tuple[str, DecodeOptions, str | None]
@@ -21,7 +23,7 @@ Key = tuple[str, DecodeOptions, str | None]
 
 @dataclass(slots=True)
 class _Window:
-    """Rows that are held back to find others about their clips."""
+    """Rows that are held back until more rows about the same clips have been read."""
 
     groups: dict[Key, list[ParsedRow]] = field(default_factory=dict)
     refused: list[Record] = field(default_factory=list)
@@ -34,7 +36,7 @@ class _Window:
 
 
 def make_units(rows: Iterable[Row], defaults: Defaults, settings: AppSettings) -> Iterator[Unit]:
-    """The same units for the same rows: Ray Data may run this again from its beginning."""
+    """Groups rows into units. Deterministic, because Ray Data may run it again from the beginning."""
     window = _Window()
     for row in rows:
         _put(window, row, defaults, settings)
@@ -88,5 +90,5 @@ def _groups(window: _Window) -> Iterator[Group]:
 
 
 def _without_source(row_request: RowRequest) -> RowRequest:
-    """The clip is the group's, and travels once."""
+    """Removes the clip from the request: the group has it, so that it is sent once."""
     return replace(row_request, request=without_source(row_request.request))
