@@ -1,4 +1,4 @@
-"""Something to ask: a server over HTTP, or an engine in this process. Both take the bodies of the routes."""
+"""Clients for a server over HTTP and for an engine in this process. Both take the bodies of the routes."""
 
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -32,10 +32,10 @@ Details = dict[str, Any]
 
 
 class Client(Protocol):
-    """Raises ServeAppErrors, the same ones wherever the engine is."""
+    """Answers and scores. Raises the same ServeAppErrors wherever the engine runs."""
 
     async def answer(self, body: Body) -> Details:
-        """An `Answer` as JSON has it, for a body of POST /process_video."""
+        """An `Answer` as a JSON object, for a body of POST /process_video."""
 
     async def score(self, body: Body) -> Details:
         """What POST /v1/emotions returns for this body."""
@@ -43,18 +43,18 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom to ask: the server at `url`, or with a `model` an engine over that checkpoint, started here."""
+    """What to ask: the server at `url`, or, with a `model`, an engine with that checkpoint, started here."""
 
     url: str = DEFAULT_URL
     model: Path | None = None
-    dtype: Dtype = "auto"  # of the engine here
+    dtype: Dtype = "auto"  # precision of the engine started here
     concurrency: int = 1  # requests at a time
     voice: bool = False  # whether statistics of the voice will be asked for
 
 
 @asynccontextmanager
 async def open_client(target: Target) -> AsyncIterator[Client]:
-    """A server gets the key in KEY_VARIABLE, where there is one.
+    """Opens a client. A server is sent the API key in KEY_VARIABLE, if that is set.
 
     Raises:
         CheckpointError, EngineError: the engine cannot be started.
@@ -78,7 +78,7 @@ async def open_client(target: Target) -> AsyncIterator[Client]:
 
 
 class ServerClient:
-    """Asks over HTTP."""
+    """Asks a server over HTTP."""
 
     def __init__(self, http: "httpx.AsyncClient", url: str) -> None:
         self._http = http
@@ -147,14 +147,14 @@ def _local_settings(target: Target) -> "AppSettings":
 
 
 def _remote_error(response: "httpx.Response") -> ServeAppError:
-    """The server's error as the same class here. What is not in our form came from a proxy."""
+    """The server's error as an instance of its class. A response in another form came from a proxy."""
     kind = error_by_code(response.headers.get("X-Error-Code"))
     if kind is UnauthorizedError:
-        return kind(f"{response.url.host} asks for a valid key in {KEY_VARIABLE}")
+        return kind(f"{response.url.host} needs a valid API key in {KEY_VARIABLE}")
     try:
         body = response.json()
         if kind is RateLimitedError and isinstance(body["error"], str):
-            return kind(body["error"])  # all that the original's guide has there
+            return kind(body["error"])  # here the original's guide has no other field
         return kind(body["details"] if "details" in body else body["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return ServeAppError(f"status {response.status_code}: {response.text[:200]}")

@@ -1,1 +1,1 @@
-"""Offline batches: a manifest of rows through decode actors and engine actors of Ray Data, durably."""
+"""Offline batches: Ray Data takes a manifest's rows through decode and engine actors. Progress is durable."""

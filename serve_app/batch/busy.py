@@ -1,4 +1,4 @@
-"""How busy the machines are, as pairs of busy and elapsed seconds that only grow."""
+"""Measures how busy CPU, engine and GPU are: cumulative pairs of busy and elapsed seconds."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ IDLE_FIELDS = (3, 4)  # of /proc/stat's first line: idle, iowait
 
 
 def cpu_busy() -> dict[str, tuple[float, float]]:
-    """Of all cores of this machine together."""
+    """Busy and elapsed core-seconds since boot, summed over all cores of this machine."""
     ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     idle = sum(ticks[field] for field in IDLE_FIELDS)
     per_s = os.sysconf("SC_CLK_TCK")
@@ -20,7 +20,7 @@ def cpu_busy() -> dict[str, tuple[float, float]]:
 
 
 class EngineBusy:
-    """How long at least one row was inside the engine; and the GPU's own figure where there is one."""
+    """Measures how long at least one row was inside the engine, and how busy the GPU was if there is one."""
 
     def __init__(self) -> None:
         self._started = self._since = time.monotonic()
@@ -49,7 +49,7 @@ class EngineBusy:
 
 
 class _GpuBusy:
-    """Adds up the share of time in which the GPU ran a kernel, by the driver's own gauge."""
+    """Integrates the driver's utilisation gauge: the share of time in which the GPU ran a kernel."""
 
     def __init__(self, nvml: object, handle: object) -> None:
         self._nvml, self._handle = nvml, handle
@@ -71,7 +71,7 @@ class _GpuBusy:
 
 
 def _watch_gpu() -> _GpuBusy | None:
-    """Of the first GPU that this process may use; None where there is none."""
+    """Starts watching the first GPU that this process may use; None if there is none."""
     try:
         from vllm.third_party import pynvml
 
@@ -79,5 +79,5 @@ def _watch_gpu() -> _GpuBusy | None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
         handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible or 0))
     except Exception:
-        return None  # no driver, or a GPU that is named another way: there is just no figure
+        return None  # no driver, or CUDA_VISIBLE_DEVICES is not an index: the summary then has no GPU figure
     return _GpuBusy(pynvml, handle)

@@ -1,4 +1,4 @@
-"""Where a batch runs, a running cluster or a Ray of this machine's own, and how many actors it gets."""
+"""Connects a batch to a Ray cluster, or starts Ray on this machine, and decides the number of actors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,21 @@ from serve_app.errors import BatchFailedError
 from serve_app.ray_start import prepare_ray_environment, start_ray
 
 NAMESPACE = "emotion-llama-batch"
-# Rows inside an engine per row it batches, so that one always waits to start.
+# Rows inside an engine for each place in its batch: the others wait there, so that no place stays empty.
 ROWS_PER_SEQUENCE = 1.5
-ENGINE_CPUS, DECODER_CPUS = 1.0, 0.5  # as in configs/serve.yaml: on few cores, they share them
+ENGINE_CPUS, DECODER_CPUS = (
+    1.0,
+    0.5,
+)  # as in configs/serve.yaml: on a small machine actors share cores
 
 
 @contextmanager
 def answering_units(job: Job, manifest: Manifest, done: bytes) -> Iterator[Iterator[AnsweredUnit]]:
-    """Raises BatchFailedError inside the block: an actor failed for good, or Ray did."""
+    """Runs the job's units that are not done; yields an iterator of the answered ones.
+
+    Raises:
+        BatchFailedError: inside the block, when an actor or Ray failed for good.
+    """
     prepare_ray_environment()
     import ray
     from ray.data.exceptions import UserCodeException
@@ -28,7 +35,7 @@ def answering_units(job: Job, manifest: Manifest, done: bytes) -> Iterator[Itera
         source = UnitSource(manifest, done, job.defaults, job.settings)
         yield answered_units(source, job.settings, _actors(job))
     except (ray.exceptions.RayError, UserCodeException) as error:
-        raise BatchFailedError(f"{_reason(error)}; --resume goes on") from error
+        raise BatchFailedError(f"{_reason(error)}; --resume continues the job") from error
     finally:
         ray.shutdown()
 
@@ -54,7 +61,7 @@ def _actors(job: Job) -> Actors:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost one: Ray wraps what an actor raised."""
+    """The message of the innermost cause: Ray wraps what an actor raised."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or repr(error)

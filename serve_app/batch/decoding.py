@@ -1,4 +1,4 @@
-"""The decode stage: a unit's clips through a pool of decode workers. Knows no Ray."""
+"""The decode stage: decodes a unit's clips in a pool of decode workers. Does not depend on Ray."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serve_app.batch.busy import cpu_busy
 from serve_app.batch.records import error_record
-from serve_app.batch.rows import Ask, DecodedUnit, Group, Record, Unit
+from serve_app.batch.rows import DecodedUnit, Group, Record, RowRequest, Unit
 from serve_app.batch.storage import is_uri, locate
 from serve_app.errors import (
     ClipForbiddenError,
@@ -25,34 +25,36 @@ from serve_app.types import Clip, ClipSource
 
 logger = logging.getLogger(__name__)
 
-TRIES = 3  # a worker that was killed from outside is not the clip's fault; one that dies thrice is
+TRIES = (
+    3  # one dead worker may have been killed from outside; after three deaths the clip is to blame
+)
 
 
 class Decoding:
-    """Create it inside a running event loop."""
+    """Decodes units with one pool of workers. Create it inside a running event loop."""
 
     def __init__(self, settings: MediaSettings, image_size: int) -> None:
         self._settings = settings
         self._pool = DecodePool(settings, image_size)
 
     async def decode(self, unit: Unit) -> DecodedUnit:
-        """Each clip once. What is wrong with a clip becomes the record of each of its rows.
+        """Decodes each clip once. A clip's error becomes the record of each of its rows.
 
         Raises:
-            DecoderUnavailableError: no decode worker starts, again and again.
+            DecoderUnavailableError: no decode worker started, in `TRIES` tries.
         """
         decoded = await asyncio.gather(*map(self._decode, unit.groups))
-        clips: list[tuple[Clip, tuple[Ask, ...]]] = []
+        clips: list[tuple[Clip, tuple[RowRequest, ...]]] = []
         done = list(unit.refused)
         for group, clip in zip(unit.groups, decoded, strict=True):
             if isinstance(clip, Clip):
-                clips.append((clip, group.asks))
+                clips.append((clip, group.row_requests))
             else:
-                done += _refuse(group.asks, clip)
+                done += _refuse(group.row_requests, clip)
         return DecodedUnit(tuple(clips), tuple(done), cpu_busy())
 
     def close(self) -> None:
-        """Ends the workers. Returns when they are gone."""
+        """Ends the workers; returns when they have exited."""
         self._pool.close()
 
     async def _decode(self, group: Group) -> Clip | RequestError:
@@ -95,8 +97,10 @@ def _fetch(uri: str, settings: MediaSettings) -> bytes:
         raise ClipForbiddenError(f"{uri} cannot be read: {error}") from error
 
 
-def _refuse(asks: Sequence[Ask], error: RequestError) -> list[Record]:
+def _refuse(row_requests: Sequence[RowRequest], error: RequestError) -> list[Record]:
     return [
-        error_record(ask.number, ask.id, error, is_openai=ask.chat_model is not None)
-        for ask in asks
+        error_record(
+            row_request.number, row_request.id, error, is_openai=row_request.chat_model is not None
+        )
+        for row_request in row_requests
     ]

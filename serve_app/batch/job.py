@@ -1,4 +1,4 @@
-"""A batch from beginning to end: what is done already, the rest on Ray, the output, the summary."""
+"""Runs a batch from beginning to end: finds what is done, runs the rest on Ray, writes output and summary."""
 
 import json
 import threading
@@ -24,12 +24,12 @@ Summary = dict[str, Any]
 
 
 def run_job(job: Job) -> Summary:
-    """Blocks until the output is there.
+    """Blocks until the output is written.
 
     Raises:
-        InvalidRequestError: the input, the output or what lies beside it does not fit.
+        InvalidRequestError: the input, the output or the parts beside it do not fit the job.
         CheckpointError: the model cannot be used.
-        BatchFailedError: too many errors, or what runs the rows failed for good. Done rows are kept.
+        BatchFailedError: too many rows have errors, or a stage failed for good. Finished rows are kept.
     """
     manifest = open_manifest(job.input)
     _check_output(job, manifest)
@@ -53,7 +53,7 @@ def run_job(job: Job) -> Summary:
 
 
 def describe(job: Job, manifest: Manifest, overview: Overview) -> dict[str, Any]:
-    """All that the answers depend on. Flat: a resumed job is told which of these differs."""
+    """Everything that the answers depend on. A refused --resume names the keys that differ."""
     settings, defaults = job.settings, job.defaults
     return {
         "format": [manifest.kind, PurePosixPath(job.output).suffix],
@@ -77,28 +77,28 @@ def _check_output(job: Job, manifest: Manifest) -> None:
     suffix = PurePosixPath(job.output).suffix
     if suffix not in SUFFIXES:
         raise InvalidRequestError(
-            f"--output {job.output}: expected a name in {', '.join(SUFFIXES)}"
+            f"--output {job.output}: expected a name that ends in {' or '.join(SUFFIXES)}"
         )
     if manifest.kind == "openai" and suffix != ".jsonl":
         raise InvalidRequestError(
-            f"--output {job.output}: OpenAI's batch input has an output in .jsonl"
+            f"--output {job.output}: for OpenAI's batch input the output must be a .jsonl"
         )
     if job.output == job.input:
-        raise InvalidRequestError(f"--output {job.output} is the input")
+        raise InvalidRequestError(f"--output {job.output} is also the input")
     if not is_uri(job.output) and not Path(job.output).absolute().parent.is_dir():
         raise InvalidRequestError(f"--output {job.output}: its folder does not exist")
 
 
 def _check_questions(defaults: Defaults, manifest: Manifest) -> None:
-    """What every row of this kind of input would fail for."""
+    """Refuses early what every row of this kind of input would fail for."""
     if manifest.kind == "clips" and not (defaults.question or defaults.task):
         raise InvalidRequestError(
-            f"--input {manifest.path} is clips alone: give --question or --task"
+            f"--input {manifest.path} holds only clips: give --question or --task"
         )
     if manifest.kind == "openai" and defaults != Defaults():
         raise InvalidRequestError(
-            f"--input {manifest.path}: the lines of OpenAI's batch input say all about their requests; "
-            "--question, --task and the options of a request are for other inputs"
+            f"--input {manifest.path}: lines of OpenAI's batch input hold complete requests; "
+            "--question, --task and the options of a request do not apply to them"
         )
 
 
@@ -108,16 +108,18 @@ def _place(output: str) -> tuple[Folder, str]:
 
 
 def _take_up(job: Job, folder: Folder, about: dict[str, Any]) -> Summary | None:
-    """The summary of a job that is finished already; else the folder is ready for parts of this one.
+    """The summary if this job is finished already; otherwise None, and the folder is ready for its parts.
 
     Raises:
-        InvalidRequestError: there is something, and it is not to be resumed or another job's.
+        InvalidRequestError: an output or parts exist, and --resume was not given or they are another job's.
     """
     begun = JOB in folder.names()
     has_output = _exists(job.output)
     if not job.resume and (begun or has_output):
         found = job.output if has_output else folder.path
-        raise InvalidRequestError(f"{found} is there already; --resume goes on, or choose another")
+        raise InvalidRequestError(
+            f"{found} exists already; --resume continues that job, or choose another --output"
+        )
     if not begun:
         if has_output:
             raise InvalidRequestError(
@@ -128,18 +130,20 @@ def _take_up(job: Job, folder: Folder, about: dict[str, Any]) -> Summary | None:
         return None
     earlier = json.loads(folder.read(JOB))
     differing = [
-        f"{name} is {about.get(name)!r}, there {earlier.get(name)!r}"
+        f"{name} is {about.get(name)!r} now and was {earlier.get(name)!r}"
         for name in {**about, **earlier}
         if about.get(name) != earlier.get(name)
     ]
     if differing:
         raise InvalidRequestError(
-            f"--resume: {folder.path} is another job's: {'; '.join(differing)}"
+            f"--resume: {folder.path} belongs to another job: {'; '.join(differing)}"
         )
     if FINISHED not in folder.names():
         return None
     if not has_output:
-        raise InvalidRequestError(f"--resume: {job.output} was finished and is gone since")
+        raise InvalidRequestError(
+            f"--resume: the job is finished, but {job.output} no longer exists"
+        )
     summary: Summary = json.loads(folder.read(FINISHED))
     return summary
 
@@ -152,7 +156,12 @@ def _exists(path: str) -> bool:
 
 
 def _model_sha256(model: Path) -> str:
-    """Raises CheckpointError: before anything is started, an engine actor would tell it with a traceback."""
+    """Hash of the model's files.
+
+    Raises:
+        CheckpointError: they do not match the manifest. Checked before anything starts: an engine actor would
+            report it only as a traceback.
+    """
     problems = compare_with_manifest(model, hash_files(model))
     if problems:
         raise CheckpointError("; ".join(problems))
@@ -160,8 +169,8 @@ def _model_sha256(model: Path) -> str:
 
 
 def _answer(job: Job, manifest: Manifest, parts: PartWriter, progress: Progress) -> None:
-    """The rows that are not done. What was answered is in parts, whatever happens."""
-    # Only here: a finished job is resumed without Ray.
+    """Runs the rows that are not done. Whatever happens, answered rows end up in parts."""
+    # Imported here because it needs Ray, which the resume of a finished job does without.
     from serve_app.batch.cluster import answering_units
 
     with ExitStack() as stack:
@@ -172,7 +181,7 @@ def _answer(job: Job, manifest: Manifest, parts: PartWriter, progress: Progress)
             _check_errors(job.max_error_rate, parts)
     missing = len(parts.done) - parts.num_done
     if missing:
-        raise BatchFailedError(f"{missing} rows did not come back; --resume asks them again")
+        raise BatchFailedError(f"{missing} rows did not come back; --resume runs them again")
 
 
 def _check_errors(max_error_rate: float, parts: PartWriter) -> None:
@@ -186,7 +195,7 @@ def _check_errors(max_error_rate: float, parts: PartWriter) -> None:
 
 @contextmanager
 def _ticking(parts: PartWriter, progress: Progress) -> Iterator[None]:
-    """Old records become durable and the line is fresh also while no unit comes."""
+    """Flushes old records and refreshes the progress line every second, also while no unit arrives."""
     stop = threading.Event()
 
     def tick() -> None:

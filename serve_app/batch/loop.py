@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own: Ray Data calls our stages in plain threads, several at a time."""
+"""An event loop in a background thread: Ray Data calls our stages from several plain threads at a time."""
 
 import asyncio
 import threading
@@ -9,12 +9,12 @@ T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """Lives as long as its process does: what is started in it may belong to its thread."""
+    """Lives as long as its process: objects created in the loop may be tied to its thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Blocks until it has ended. From any thread but the loop's own."""
+        """Blocks until the coroutine has finished. Call it from any thread but the loop's own."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

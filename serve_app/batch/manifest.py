@@ -1,4 +1,4 @@
-"""The input of a batch as rows, in the same order every time: clips, a table, or OpenAI's batch file."""
+"""Reads the input of a batch (clips, a table or OpenAI's batch file) as rows, always in the same order."""
 
 import glob
 import hashlib
@@ -44,16 +44,16 @@ WILD = frozenset("*?[")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Can be read again and again, also in another process on this machine."""
+    """The input of a batch. It can be read repeatedly, also by another process on this machine."""
 
     path: str  # a path or a URI
     kind: Kind
 
     def rows(self) -> Iterator[Row]:
-        """One at a time.
+        """Reads the rows one at a time.
 
         Raises:
-            InvalidRequestError: it cannot be read, or a column is unknown or missing.
+            InvalidRequestError: the input cannot be read, or a column is unknown or missing.
         """
         for number, line in enumerate(self._lines()):
             fields = dict(line.fields)
@@ -83,7 +83,7 @@ class Manifest:
                 yield from read_jsonl(io.BufferedReader(file), columns)
 
     def _resolve(self, video: Any) -> Any:
-        """A path that is not absolute is one beside the manifest."""
+        """Resolves a relative path against the manifest's folder."""
         if not isinstance(video, str) or is_uri(video) or video.startswith("/"):
             return video
         if is_uri(self.path):
@@ -93,14 +93,18 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Of a whole manifest, read once."""
+    """Size and hash of a whole manifest."""
 
     num_rows: int
     sha256: str
 
 
 def open_manifest(path: str) -> Manifest:
-    """Raises InvalidRequestError: it is none of the kinds, or not there."""
+    """Finds out what kind of input lies at `path`.
+
+    Raises:
+        InvalidRequestError: it does not exist, or is of no known kind.
+    """
     from pyarrow import fs
 
     if WILD & set(path):
@@ -124,10 +128,10 @@ def open_manifest(path: str) -> Manifest:
 
 
 def survey(manifest: Manifest) -> Overview:
-    """Reads it once, in memory that grows by 8 bytes a row.
+    """Reads the manifest once. Needs 8 bytes of memory for each row.
 
     Raises:
-        InvalidRequestError: it is empty, cannot be read, or two rows have one id.
+        InvalidRequestError: it is empty, cannot be read, or two rows have the same id.
     """
     digest, ids = hashlib.sha256(), array("Q")
     for row in manifest.rows():
@@ -147,7 +151,7 @@ def _hash_of(name: str) -> int:
 
 
 def _name_duplicate(manifest: Manifest, ids: "array[int]") -> None:
-    """Looks only at ids whose hash is there twice."""
+    """Raises an error that names two rows of the same id, if hashes did not merely collide."""
     hashes, counts = np.unique(np.frombuffer(ids, np.uint64), return_counts=True)
     suspects = set(hashes[counts > 1].tolist())
     places: dict[str, str] = {}
@@ -156,14 +160,14 @@ def _name_duplicate(manifest: Manifest, ids: "array[int]") -> None:
             continue
         if row.id in places:
             raise InvalidRequestError(
-                f"{manifest.path}: id {row.id!r} is that of {places[row.id]} and of {row.place}"
+                f"{manifest.path}: {places[row.id]} and {row.place} have the same id {row.id!r}"
             )
         places[row.id] = row.place
 
 
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
-    """A binary file that can be read and sought."""
+    """Opens a seekable binary file."""
     filesystem, inside = locate(path)
     try:
         with filesystem.open_input_file(inside) as file:
@@ -173,7 +177,7 @@ def _opened(path: str) -> Iterator[Any]:
 
 
 def _clips(path: str) -> Iterator[Line]:
-    """In the order of their names: what matches a glob, or every clip below a folder."""
+    """The files that match a glob, or all clips below a folder, sorted by name."""
     base, names = _glob(path) if WILD & set(path) else _below(path)
     base = base if is_uri(base) else os.path.abspath(base)
     for name in names:
@@ -186,7 +190,7 @@ def _below(folder: str) -> tuple[str, list[str]]:
 
 
 def _glob(pattern: str) -> tuple[str, list[str]]:
-    """Ids are relative to the deepest folder that has no wildcard in it."""
+    """The deepest folder without a wildcard, and the matching files relative to it (their ids)."""
     parts = pattern.split("/")
     first = next(place for place, part in enumerate(parts) if WILD & set(part))
     base, rest = "/".join(parts[:first]) or ("/" if pattern.startswith("/") else "."), parts[first:]
@@ -197,7 +201,7 @@ def _glob(pattern: str) -> tuple[str, list[str]]:
 
 
 def _files(folder: str) -> list[str]:
-    """Names of all files below, relative to the folder."""
+    """Paths of all files below the folder, relative to it."""
     from pyarrow import fs
 
     filesystem, root = locate(folder)

@@ -1,4 +1,4 @@
-"""The final output: the records as they are, or as a Parquet table."""
+"""Writes the final output: the records as JSON lines, or as a Parquet table."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -8,12 +8,12 @@ from typing import Any
 
 from serve_app.batch.storage import Folder
 
-TABLE_ROWS = 1024  # of a Parquet row group
+TABLE_ROWS = 1024  # rows of one Parquet row group
 SUFFIXES = (".jsonl", ".parquet")
 
 
 def write_output(folder: Folder, name: str, lines: Iterator[bytes]) -> None:
-    """Whole or not at all. Memory does not grow with it."""
+    """Writes the whole file or nothing, in constant memory."""
     with folder.writing(name) as file:
         if PurePosixPath(name).suffix == ".parquet":
             _write_table(file, lines)
@@ -34,7 +34,7 @@ def _write_table(file: Any, lines: Iterator[bytes]) -> None:
 
 
 def _flat(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """What has no fixed fields stays JSON."""
+    """Records as table rows: fields without a fixed schema stay JSON text."""
     for line in lines:
         record = json.loads(line)
         for name in ("voice", "provenance"):

@@ -1,10 +1,11 @@
-"""Progress that survives: numbered part files beside the output, and the output made of them at the end.
+"""Durable progress: numbered part files beside the output, merged into the output at the end.
 
-    OUT.parts/job.json                what the parts belong to
-    OUT.parts/part-RUN-000001.jsonl   up to 256 records by number, after a line that names them
+    OUT.parts/job.json                the job that the parts belong to
+    OUT.parts/part-RUN-000001.jsonl   a header line, then up to 256 records sorted by row number
     OUT.parts/finished.json           the summary, written after the output; then the parts are removed
 
-A part has its name once it is whole and on the disk; object stores have no append, which this needs none of.
+A part gets its final name only when it is complete and on disk. Nothing is appended to, because object stores
+cannot append.
 """
 
 import heapq
@@ -24,28 +25,32 @@ from serve_app.batch.storage import Folder
 PART_ROWS = 256
 PART_S = 60.0
 PREFIX = "part-"
-HEAD = ("numbers", "error_codes", "num_output_tokens")  # of the rows, in the first line of a part
+HEAD = (
+    "numbers",
+    "error_codes",
+    "num_output_tokens",
+)  # lists in a part's first line, one item for each row
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A whole part file."""
+    """A complete part file."""
 
     name: str
     first: int  # the number of its first row
 
 
 class PartWriter:
-    """Collects records and writes them as parts; drops those of rows that are done."""
+    """Collects records and writes them as parts; ignores records of rows that are done already."""
 
     def __init__(self, folder: Folder, num_rows: int) -> None:
-        """Takes up what is in the folder already."""
+        """Reads which rows the parts in the folder already hold."""
         self._folder = folder
-        self._run = uuid.uuid4().hex[:8]  # two runs never write one name
+        self._run = uuid.uuid4().hex[:8]  # so that two runs never write the same name
         self._lock = threading.Lock()
         self._pending: list[Record] = []
         self._oldest_s = 0.0
-        self.done = bytearray(num_rows)  # 1 for each row that is
+        self.done = bytearray(num_rows)  # 1 for each row that is done
         self.num_done = 0
         self.errors: Counter[str] = Counter()  # by code
         self.num_output_tokens = 0
@@ -67,7 +72,7 @@ class PartWriter:
                     self._write()
 
     def flush(self, min_age_s: float = 0.0) -> None:
-        """Writes what has waited for so long."""
+        """Writes the pending records if the oldest is at least this old."""
         with self._lock:
             if self._pending and time.monotonic() - self._oldest_s >= min_age_s:
                 self._write()
@@ -94,7 +99,7 @@ class PartWriter:
 
 
 def merged_lines(folder: Folder, parts: Iterable[Part]) -> Iterator[bytes]:
-    """Each row's record once, in the order of the rows. Holds no more parts than overlap."""
+    """Each row's record once, in row order. Keeps only overlapping parts in memory."""
     waiting = sorted(parts, key=lambda part: part.first, reverse=True)
     opened: list[tuple[int, int, bytes, Iterator[tuple[int, bytes]]]] = []
     last = -1
@@ -131,6 +136,6 @@ def _read_head(folder: Folder, name: str) -> dict[str, Any]:
 
 
 def _lines(folder: Folder, part: Part) -> Iterator[tuple[int, bytes]]:
-    """Number and record of each of its rows."""
+    """Number and record of each row of a part."""
     head, *lines, _ = folder.read(part.name).split(b"\n")
     yield from zip(json.loads(head)["numbers"], lines, strict=True)

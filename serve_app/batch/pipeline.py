@@ -1,4 +1,4 @@
-"""The graph of Ray Data: manifest -> units -> decode actors -> engine actors -> answered units."""
+"""The Ray Data pipeline: manifest -> units -> decode actors -> engine actors -> answered units."""
 
 import logging
 from collections.abc import Iterator
@@ -11,21 +11,23 @@ from ray.data import ActorPoolStrategy, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from serve_app.batch.answering import AnsweredUnit
-from serve_app.batch.deaths import Deaths
 from serve_app.batch.manifest import Manifest
 from serve_app.batch.options import Defaults
 from serve_app.batch.stages import AnswerStage, DecodeStage, pack, unpack
+from serve_app.batch.suspect_ledger import SuspectLedger
 from serve_app.batch.tickets import Tickets
 from serve_app.batch.units import UNIT_ROWS, make_units
 from serve_app.settings import AppSettings
 
-DECODER_UNITS = 2  # that a decode actor works at, so that its pool never waits for the next one
+DECODER_UNITS = (
+    2  # units in a decode actor at a time, so that its pool never waits for the next one
+)
 ACTOR_START_FAILURES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Actors:
-    """How many, and what each asks of the cluster."""
+    """How many actors there are, and the resources that each needs."""
 
     num_decoders: int
     decoder_cpus: float
@@ -36,27 +38,27 @@ class Actors:
 
     @property
     def engine_units(self) -> int:
-        """That an engine actor works at: one more than hold its rows, for when a unit nears its end."""
+        """Units in an engine actor at a time: enough for `concurrency` rows, and one to follow up."""
         return -(-self.concurrency // UNIT_ROWS) + 1
 
     @property
     def max_units(self) -> int:
-        """Between manifest and driver: in each actor, and one that waits for it."""
+        """Units between manifest and driver: those in each actor and one that waits for it."""
         waiting_for_decoders = self.num_decoders * (DECODER_UNITS + 1)
         return waiting_for_decoders + self.num_engines * (self.engine_units + 1)
 
 
 class UnitSource(Datasource):  # type: ignore[misc]
-    """The units that are not done yet, read on the driver's machine while the others work."""
+    """Reads the units that are not done yet on the driver's machine, while earlier ones are processed."""
 
     def __init__(
         self, manifest: Manifest, done: bytes, defaults: Defaults, settings: AppSettings
     ) -> None:
-        """`done` has a byte for each row, 1 where it is."""
+        """`done` has one byte for each row: 1 if the row is done."""
         super().__init__()
         self._manifest, self._done = manifest, done
         self._defaults, self._settings = defaults, settings
-        self.tickets: Any = None  # a Tickets actor
+        self.tickets: Any = None  # the handle of a Tickets actor
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
@@ -75,13 +77,13 @@ class UnitSource(Datasource):  # type: ignore[misc]
 def answered_units(
     source: UnitSource, settings: AppSettings, actors: Actors
 ) -> Iterator[AnsweredUnit]:
-    """As they are answered, in any order. Needs a running Ray.
+    """Yields units as they are answered, in any order. Needs a running Ray.
 
-    An actor that dies is started again and given its units again. Raises what ended the job.
+    Ray restarts an actor that dies and gives it its units again. Raises whatever ended the job.
     """
     _configure()
     driver = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    deaths = ray.remote(Deaths).options(num_cpus=0).remote()
+    ledger = ray.remote(SuspectLedger).options(num_cpus=0).remote()
     tickets = ray.remote(Tickets).options(num_cpus=0).remote(actors.max_units)
     source.tickets = tickets
     data = ray.data.read_datasource(
@@ -95,7 +97,7 @@ def answered_units(
     )
     data = data.map(
         AnswerStage,
-        fn_constructor_args=[settings, actors.concurrency, deaths],
+        fn_constructor_args=[settings, actors.concurrency, ledger],
         compute=_pool(actors.num_engines, actors.engine_units),
         num_cpus=actors.engine_cpus,
         num_gpus=actors.engine_gpus,
@@ -106,7 +108,7 @@ def answered_units(
 
 
 def _pool(size: int, num_units: int) -> ActorPoolStrategy:
-    """Each actor works at `num_units` at a time, in threads, and one more waits for it."""
+    """A pool of actors. Each works on `num_units` units at a time, in threads, and one more waits for it."""
     return ActorPoolStrategy(
         size=size,
         max_concurrent_calls_per_actor=num_units,
@@ -120,5 +122,5 @@ def _configure() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.target_max_block_size = 1  # every unit is a block, and so a task, of its own
+    context.target_max_block_size = 1  # makes every unit a block, and so a task, of its own
     context.max_consecutive_actor_init_deaths = ACTOR_START_FAILURES

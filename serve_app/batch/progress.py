@@ -1,4 +1,4 @@
-"""What a running job shows: rows, rows/s, the time left, errors, and how busy the machines are."""
+"""Progress of a running job: rows, rows/s, time left, errors, and how busy the machines are."""
 
 import sys
 import time
@@ -10,13 +10,13 @@ from serve_app.batch.rows import BusyTimes
 
 Reading = tuple[float, float]  # busy and elapsed seconds
 
-WINDOW_S = 60.0  # over which rows/s are taken
-MIN_WINDOW_S = 2.0  # less says nothing: rows come in units
-LINE_S = 10.0  # between lines where nobody watches
+WINDOW_S = 60.0  # rows/s are a mean over this time
+MIN_WINDOW_S = 2.0  # a shorter window is too noisy: rows arrive in units
+LINE_S = 10.0  # time between lines when stderr is not a terminal
 
 
 class Progress:
-    """Told of every unit; shows a line now and then."""
+    """Takes the figures of every finished unit and shows a line from time to time."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Progress:
         self._started_s = clock()
         self._asking_since_s: float | None = None
         self._recent: deque[tuple[float, int]] = deque()
-        self._busy: dict[str, tuple[Reading, Reading]] = {}  # the first and the last of each
+        self._busy: dict[str, tuple[Reading, Reading]] = {}  # first and last reading, by name
         self._shown_s = 0.0
         self._errors: Mapping[str, int] = {}
 
@@ -49,7 +49,7 @@ class Progress:
             self._busy[name] = (min(first, reading), max(last, reading))
 
     def show(self, pause_s: float | None = None) -> None:
-        """A line, unless the last one is fresh."""
+        """Prints a line, unless the last one is less than `pause_s` old."""
         now = self._clock()
         pause_s = (1.0 if self._is_watched else LINE_S) if pause_s is None else pause_s
         if now - self._shown_s < pause_s:
@@ -85,18 +85,18 @@ class Progress:
 
     @property
     def start_s(self) -> float | None:
-        """Until the first row was inside an engine; None where none was."""
+        """Time from the start until the first row was inside an engine; None before that."""
         return None if self._asking_since_s is None else self._asking_since_s - self._started_s
 
     @property
     def rows_per_s(self) -> float | None:
-        """From then on, of the rows that were not done before."""
+        """Rows/s since the first row was inside an engine, without rows that an earlier run had done."""
         if self._asking_since_s is None or self._recent[-1][0] <= self._asking_since_s:
             return None
         return (self.num_done - self._num_before) / (self._recent[-1][0] - self._asking_since_s)
 
     def busy_shares(self) -> dict[str, float]:
-        """Of cpu, engine and, where there is one, gpu: over all machines and the whole run, 0..1."""
+        """Busy share (0..1) of cpu, engine and, if there is one, gpu over all machines and the whole run."""
         busy_s: defaultdict[str, float] = defaultdict(float)
         total_s: defaultdict[str, float] = defaultdict(float)
         for name, (first, last) in self._busy.items():

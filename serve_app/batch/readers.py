@@ -1,4 +1,4 @@
-"""Lines of a table into fields: CSV, JSONL and Parquet, a piece at a time."""
+"""Readers for CSV, JSONL and Parquet tables: they stream lines as fields."""
 
 import csv
 import io
@@ -11,12 +11,12 @@ from serve_app.errors import InvalidRequestError
 
 COLUMNS = ("id", "video", "question", "task", "transcript", "labels", "frame", "features")
 OPENAI_KEYS = ("custom_id", "method", "url", "body")
-PARQUET_ROWS = 1024  # held at a time
+PARQUET_ROWS = 1024  # rows in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Of a table: its fields without the empty ones, or why it has none."""
+    """One line of a table: its non-empty fields, or the problem with it."""
 
     place: str
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -24,7 +24,11 @@ class Line:
 
 
 def read_csv(file: Any, name: str) -> Iterator[Line]:
-    """Raises InvalidRequestError: the header has an unknown column or no `video`, or it is no CSV."""
+    """Reads a CSV with a header.
+
+    Raises:
+        InvalidRequestError: the header has an unknown column or no `video`, or the file is not CSV.
+    """
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     reader = csv.reader(text, strict=True)
     header: list[str] | None = None
@@ -47,7 +51,11 @@ def read_csv(file: Any, name: str) -> Iterator[Line]:
 
 
 def read_parquet(file: Any, name: str) -> Iterator[Line]:
-    """Raises InvalidRequestError: an unknown column, no `video`, or it is no Parquet file."""
+    """Reads a Parquet table.
+
+    Raises:
+        InvalidRequestError: it has an unknown column or no `video`, or the file is not Parquet.
+    """
     import pyarrow
     from pyarrow import parquet
 
@@ -65,14 +73,14 @@ def read_parquet(file: Any, name: str) -> Iterator[Line]:
 
 
 def read_jsonl(file: Any, columns: Sequence[str] = COLUMNS) -> Iterator[Line]:
-    """A line that is no object, or has an unknown field, has a problem: the others go on."""
+    """Reads JSON lines. One that is not an object, or has an unknown field, has a `problem`."""
     for number, line in enumerate(file, 1):
         if line.strip():
             yield _parse(f"line {number}", line, columns)
 
 
 def is_openai(file: Any) -> bool:
-    """By its first line that is not empty."""
+    """Whether a JSONL file is OpenAI's batch input, judged by its first non-empty line."""
     first = next(filter(bytes.strip, file), b"{}")
     try:
         fields = json.loads(first.decode("utf-8-sig"))
@@ -103,6 +111,6 @@ def _check_columns(header: Sequence[str], name: str) -> None:
             f"{name}: unknown columns {', '.join(unknown)}; known are {known}"
         )
     if len(set(header)) < len(header):
-        raise InvalidRequestError(f"{name}: a column is there twice: {', '.join(header)}")
+        raise InvalidRequestError(f"{name}: a column occurs twice: {', '.join(header)}")
     if "video" not in header:
         raise InvalidRequestError(f"{name}: there is no column video among {', '.join(header)}")

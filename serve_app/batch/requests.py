@@ -1,4 +1,4 @@
-"""Rows into requests, through the bodies of the HTTP routes: the same checks, defaults and answers."""
+"""Parses rows into requests with the body models of the HTTP routes: same checks, defaults and answers."""
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,7 +11,7 @@ from serve_app.api.openai.schema import ChatRequest
 from serve_app.api.paths import CHAT
 from serve_app.api.process_video import ProcessVideoRequest
 from serve_app.batch.options import Defaults
-from serve_app.batch.rows import Ask, Row
+from serve_app.batch.rows import Row, RowRequest
 from serve_app.batch.storage import is_uri
 from serve_app.emotions import WHY_QUESTION, split_labels, with_sentence
 from serve_app.errors import InvalidRequestError
@@ -23,16 +23,20 @@ OF_SCORES = frozenset({"frame", "voice", "parity", "layout", "tokenization", "au
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A row as a request, with what its clip is decoded with."""
+class ParsedRow:
+    """A row read as a request, with its clip and ready features."""
 
-    ask: Ask
+    row_request: RowRequest
     source: ClipSource
     features: str | None
 
 
-def read_row(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
-    """Raises a RequestError: the row cannot be asked; the message names its place."""
+def read_row(row: Row, defaults: Defaults, settings: AppSettings) -> ParsedRow:
+    """Parses one row.
+
+    Raises:
+        RequestError: the row is not a valid request; the message names its place in the manifest.
+    """
     if row.problem:
         raise InvalidRequestError(row.problem)
     try:
@@ -43,32 +47,32 @@ def read_row(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
         raise InvalidRequestError(f"{row.place}: {error.message}") from error
 
 
-def _openai(row: Row, settings: AppSettings) -> Asked:
+def _openai(row: Row, settings: AppSettings) -> ParsedRow:
     url, method = row.fields.get("url"), row.fields.get("method", "POST")
     if url != CHAT or method != "POST":
-        raise InvalidRequestError(f"{method} {url} is not for batches; POST {CHAT} is")
+        raise InvalidRequestError(f"{method} {url} cannot be batched; only POST {CHAT} can")
     body = validated(ChatRequest, row.fields.get("body"))
     if body.stream:
         raise InvalidRequestError("stream is true; a batch has nothing to stream to")
     request = answer_request(body, settings)
-    return Asked(Ask(row.number, row.id, request, body.model), request.source, None)
+    return ParsedRow(RowRequest(row.number, row.id, request, body.model), request.source, None)
 
 
-def _plain(row: Row, defaults: Defaults, settings: AppSettings) -> Asked:
+def _plain(row: Row, defaults: Defaults, settings: AppSettings) -> ParsedRow:
     video = row.fields.get("video")
     if not isinstance(video, str) or not video:
-        raise InvalidRequestError("video is missing, or is no text")
+        raise InvalidRequestError("video is missing or not a string")
     body: dict[str, Any] = dict(defaults.options)
     if "frame" in row.fields:
         body["frame"] = row.fields["frame"]
-    # A URI is none of the routes' paths: the decode stage fetches it.
+    # The routes take no URIs: the body is checked with a path instead, and the decode stage fetches the URI.
     body["video_path"] = "/" if is_uri(video) else video
     request = _request(row, body, defaults, settings)
     source = ClipSource(path=video) if is_uri(video) else request.source
     features = row.fields.get("features") or _beside(video, defaults.features)
     if features is not None and not isinstance(features, str):
-        raise InvalidRequestError("features is no path of an npz file")
-    return Asked(Ask(row.number, row.id, request), source, features)
+        raise InvalidRequestError("features is not the path of an npz file")
+    return ParsedRow(RowRequest(row.number, row.id, request), source, features)
 
 
 def _request(
@@ -81,7 +85,7 @@ def _request(
     transcript = fields.get("transcript")
     for text in (question, transcript):
         if text is not None and not isinstance(text, str):
-            raise InvalidRequestError(f"{text!r} is no text")
+            raise InvalidRequestError(f"{text!r} is not a string")
         check_question(text or "", settings.limits)
     if task == "emotion":
         body = {
@@ -93,13 +97,13 @@ def _request(
             body["labels"] = split_labels(labels) if isinstance(labels, str) else labels
         return validated(EmotionsRequest, body).score_request(settings)
     if "labels" in fields:
-        raise InvalidRequestError("labels are for task emotion")
+        raise InvalidRequestError("labels can only be given with task emotion")
     if task == "reason":
         if question is not None:
-            raise InvalidRequestError("question and task reason: one of the two")
+            raise InvalidRequestError("give a question or task reason, not both")
         body, question = {"temperature": 0, **body}, WHY_QUESTION
     elif task is not None:
-        raise InvalidRequestError(f"task is {task!r}; one of {', '.join(get_args(Task))}")
+        raise InvalidRequestError(f"task is {task!r}; expected one of {', '.join(get_args(Task))}")
     if not question:
         raise InvalidRequestError("neither the row nor the command has a question or a task")
     body["question"] = with_sentence(transcript, question)

@@ -1,4 +1,4 @@
-"""A row of a manifest, and what the stages make of it on its way to a record of the output."""
+"""A row of a manifest, and the forms it takes between the stages until it is a record of the output."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,62 +9,62 @@ from serve_app.types import AnswerRequest, Clip, ClipSource, DecodeOptions, Scor
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row as the manifest has it."""
+    """A row as it stands in the manifest."""
 
-    number: int  # its place, from 0: what names it in everything durable
+    number: int  # its position, from 0: what parts and records know it by
     id: str  # the user's name for it
     place: str  # where to find it, such as "line 17"
     fields: Mapping[str, Any]
-    problem: str = ""  # why there are no fields: such a row is answered with this error
+    problem: str = ""  # what is wrong with it: such a row gets this as its error
     is_openai: bool = False  # a line of OpenAI's batch input
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A row as the engine takes it."""
+class RowRequest:
+    """What the engine gets for one row."""
 
     number: int
     id: str
-    request: AnswerRequest | ScoreRequest  # in a group without its source, which is the group's
-    chat_model: str | None = None  # of an OpenAI line: what it calls the model
+    request: AnswerRequest | ScoreRequest  # in a group its source is removed: the group has it
+    chat_model: str | None = None  # the model name in an OpenAI line; None for other rows
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows about one clip: decoded once."""
+    """Rows about the same clip, which is decoded once for all of them."""
 
     source: ClipSource
     decode_options: DecodeOptions
     features: str | None  # npz file with ready features of the clip
-    asks: tuple[Ask, ...]
+    row_requests: tuple[RowRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What became of a row: a line of the output, and what the driver wants to know of it."""
+    """The result of a row: its line of the output, and the figures that the driver counts."""
 
     number: int
-    line: bytes  # JSON, see records.py; without the end of the line
+    line: bytes  # JSON, see records.py; without a newline
     error_code: str = ""
     num_output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one decode task takes: some groups, and the rows that were refused on the way to them."""
+    """The input of one decode task: some groups, and records of rows that were refused before."""
 
     groups: tuple[Group, ...]
     refused: tuple[Record, ...]
 
 
 BusyTimes = Mapping[str, tuple[float, float]]
-"""By what is measured and where: busy and elapsed seconds since its process began."""
+"""Busy and elapsed seconds by what is measured and where, such as "engine HOST PID"; see busy.py."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedUnit:
-    """What one engine task takes: clips with their rows, and the rows that are done already."""
+    """The input of one engine task: clips with their rows, and records of rows that need no engine."""
 
-    clips: tuple[tuple[Clip, tuple[Ask, ...]], ...]
+    clips: tuple[tuple[Clip, tuple[RowRequest, ...]], ...]
     done: tuple[Record, ...]
     busy: BusyTimes

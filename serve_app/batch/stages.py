@@ -1,4 +1,4 @@
-"""The stages as Ray Data calls them: a unit of work goes in pickled, and comes out so."""
+"""The stages as Ray Data actors: each takes a pickled unit and returns a pickled unit."""
 
 import logging
 import os
@@ -19,14 +19,14 @@ from serve_app.settings import AppSettings
 
 logger = logging.getLogger(__name__)
 
-UNIT = "unit"  # the only column; a row of Ray Data is a unit of ours
+UNIT = "unit"  # the only column; one row of Ray Data is one of our units
 EXIT_ENGINE_DEAD = 70  # os.EX_SOFTWARE
 
 DataRow = dict[str, Any]
 
 
 class DecodeStage:
-    """Actor: one pool of decode workers."""
+    """An actor with one pool of decode workers."""
 
     def __init__(self, settings: AppSettings) -> None:
         end_resource_tracker_at_exit()
@@ -42,28 +42,29 @@ class DecodeStage:
 
 
 class AnswerStage:
-    """Actor: one engine."""
+    """An actor with one engine."""
 
-    def __init__(self, settings: AppSettings, concurrency: int, deaths: Any) -> None:
+    def __init__(self, settings: AppSettings, concurrency: int, ledger: Any) -> None:
+        """`ledger` is the handle of a SuspectLedger actor."""
         end_resource_tracker_at_exit()
         self._loop = BackgroundLoop()
-        self._answering = self._loop.run(self._start(settings, concurrency, deaths))
+        self._answering = self._loop.run(self._start(settings, concurrency, ledger))
 
-    async def _start(self, settings: AppSettings, concurrency: int, deaths: Any) -> Answering:
-        # Only here: it imports torch, which the other processes of a batch do without.
+    async def _start(self, settings: AppSettings, concurrency: int, ledger: Any) -> Answering:
+        # Imported here because it imports torch, which the other processes of a batch do not need.
         from serve_app.check import open_checkpoint
 
         engine = Engine(open_checkpoint(settings.model), settings.engine)
         again = ray.get_runtime_context().was_current_actor_reconstructed
-        return Answering(engine, concurrency, RemoteLedger(deaths) if again else None, _die)
+        return Answering(engine, concurrency, RemoteSuspectLedger(ledger) if again else None, _die)
 
     def __call__(self, row: DataRow) -> DataRow:
         unit: DecodedUnit = pickle.loads(row[UNIT])
         return pack(self._loop.run(self._answering.answer(unit)))
 
 
-class RemoteLedger:
-    """Deaths in an actor, as a Ledger."""
+class RemoteSuspectLedger:
+    """Calls a SuspectLedger that is a Ray actor; a SuspectLedgerClient."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
@@ -89,5 +90,5 @@ def unpack(rows: Iterator[DataRow]) -> Iterator[AnsweredUnit]:
 
 
 def _die() -> NoReturn:
-    """Not by an exception, which would end the job: Ray starts the actor again, and its tasks with it."""
+    """Ends the process, so that Ray restarts the actor and its tasks. An exception would end the job."""
     os._exit(EXIT_ENGINE_DEAD)

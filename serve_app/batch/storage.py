@@ -1,4 +1,4 @@
-"""Files by path or URI, through pyarrow's filesystems: the same code for a disk and an object store."""
+"""Reads and writes files by path or URI through pyarrow's filesystems, on a disk or in an object store."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ TEMPORARY = ".tmp"
 
 
 def check_installed() -> None:
-    """Raises ConfigurationError: what only batches need is not there."""
+    """Raises ConfigurationError if a package that only batches need is not installed."""
     missing = [name for name in ("pyarrow", "pandas") if find_spec(name) is None]
     if missing:
         raise ConfigurationError(
@@ -27,10 +27,10 @@ def is_uri(path: str) -> bool:
 
 
 def locate(path: str) -> tuple[Any, str]:
-    """The filesystem that has it, and its path there.
+    """The filesystem of a path or URI, and the path inside it.
 
     Raises:
-        InvalidRequestError: no such kind of URI, or its store cannot be reached.
+        InvalidRequestError: the URI's scheme is unknown, or its store cannot be reached.
     """
     import pyarrow
     from pyarrow import fs
@@ -45,7 +45,7 @@ def locate(path: str) -> tuple[Any, str]:
 
 
 class Folder:
-    """A folder whose files appear whole or not at all."""
+    """A folder whose files appear complete or not at all."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -55,7 +55,7 @@ class Folder:
         self._filesystem.create_dir(self._root, recursive=True)
 
     def names(self) -> list[str]:
-        """Of its whole files, sorted."""
+        """Names of its complete files, sorted."""
         from pyarrow import fs
 
         selector = fs.FileSelector(self._root, allow_not_found=True)
@@ -68,7 +68,7 @@ class Folder:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Any]:
-        """A binary file."""
+        """Opens a binary file."""
         with self._filesystem.open_input_file(self._inside(name)) as file:
             yield file
 
@@ -83,7 +83,7 @@ class Folder:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Any]:
-        """A binary file that gets its name when the block has ended well; on a disk, for good by then."""
+        """Opens a binary file. It is synced and gets its final name when the block ends without an error."""
         final = self._inside(name)
         temporary = final + TEMPORARY
         with self._filesystem.open_output_stream(temporary) as file:
@@ -99,7 +99,7 @@ class Folder:
         return str(PurePosixPath(self._root) / name)
 
     def _sync(self, path: str) -> None:
-        """An object store has it for good once the stream is closed; a disk must be told."""
+        """Syncs a local file or folder. An object store keeps a file durably once its stream is closed."""
         if self._filesystem.type_name != "local":
             return
         descriptor = os.open(path, os.O_RDONLY)

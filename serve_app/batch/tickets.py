@@ -1,10 +1,10 @@
-"""Back-pressure: so many units between manifest and driver, however long the manifest is."""
+"""Back-pressure: bounds the number of units between manifest and driver, however long the manifest is."""
 
 import asyncio
 
 
 class Tickets:
-    """An actor of its own, which the reader waits for and the driver tells."""
+    """A Ray actor. The reader waits for a ticket; the driver returns one for each answered unit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -12,12 +12,12 @@ class Tickets:
         self._changed = asyncio.Condition()
 
     async def wait(self, number: int) -> None:
-        """Until unit `number`, from 0, may go in. A reader that begins anew waits for nothing twice."""
+        """Waits until unit `number` (from 0) may go in. A reader that starts over does not wait again."""
         async with self._changed:
             await self._changed.wait_for(lambda: number < self._num_answered + self._limit)
 
     async def answered(self) -> None:
-        """One unit has come out."""
+        """Notes that one more unit has been answered."""
         async with self._changed:
             self._num_answered += 1
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""emotion-llama COMMAND: one module per command, and nothing heavy is imported before it is needed."""
+"""emotion-llama COMMAND: one module per command; heavy packages are imported only when they are needed."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ COMMANDS = (serve, ask, batch, convert, check, preprocess, evaluate, key, doctor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Returns the exit status: 0, 1 (ours), 2 (the caller's) or a command's own."""
+    """Entry point. Returns the exit status: 0, 1 (our fault), 2 (the caller's fault) or a command's own."""
     args = _parser().parse_args(argv)
     try:
         status: int = args.run(args)
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CALLER_FAULT if isinstance(error, RequestError) else SERVER_FAULT
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
 

@@ -1,4 +1,4 @@
-"""emotion-llama ask: one question, or a file of them, to a server or to an engine in this process."""
+"""emotion-llama ask: sends one question, or a file of them, to a server or to an engine in this process."""
 
 import argparse
 import asyncio
@@ -20,18 +20,23 @@ logger = logging.getLogger(__name__)
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("ask", help="ask about a clip, or a file of questions about clips")
-    parser.add_argument("clip", nargs="?", help="a video, or an .npz of `preprocess` (--model)")
+    parser.add_argument(
+        "clip", nargs="?", help="a video; with --model also an .npz that `preprocess` wrote"
+    )
     parser.add_argument("question", nargs="?")
     parser.add_argument(
         "--requests",
         type=Path,
         metavar="FILE.jsonl",
-        help='many at once: lines of {"clip", "question", ...options below by their long names}; '
+        help='ask many questions: lines of {"clip", "question"} and any options below by their long names; '
         "prints one JSON object for each, in order",
     )
     add_target_arguments(parser)
     parser.add_argument(
-        "--concurrency", type=int, default=32, help="of --requests; default: %(default)s"
+        "--concurrency",
+        type=int,
+        default=32,
+        help="with --requests: requests at a time; default: %(default)s",
     )
     parser.add_argument("--json", action="store_true", help="print one object with all details")
     options = parser.add_argument_group("options of a request")
@@ -66,7 +71,7 @@ async def _ask_one(target: Target, body: Mapping[str, Any]) -> Details:
 
 
 async def _ask_all(target: Target, defaults: Mapping[str, Any], lines: list[str]) -> int:
-    """In order, each as soon as those before it are there."""
+    """Prints answers in the order of the lines, each as soon as it and those before it are there."""
     num_failed = 0
     turns = asyncio.Semaphore(target.concurrency)
     async with open_client(target) as client:
@@ -79,7 +84,7 @@ async def _ask_all(target: Target, defaults: Mapping[str, Any], lines: list[str]
                 num_failed += "error" in details
                 print(json.dumps(details, ensure_ascii=False), flush=True)
         finally:
-            # Before the engine goes that they are waiting for.
+            # Before the engine that they are waiting for is closed.
             for answer in answers:
                 answer.cancel()
             await asyncio.gather(*answers, return_exceptions=True)
@@ -96,7 +101,7 @@ async def _answer_line(
             return await client.answer(request_body({**defaults, **parse_line(line)}))
         except ServeAppError as error:
             return _as_object(error)
-        except Exception as error:  # whatever one line does, the others get their answers
+        except Exception as error:  # a failure of one line must not cost the others their answers
             logger.exception("unexpected error")
             return _as_object(ServeAppError(f"unexpected error: {error!r}"))
 

@@ -1,4 +1,4 @@
-"""emotion-llama batch: a manifest of rows in, a file with one record for each out."""
+"""emotion-llama batch: reads a manifest of rows and writes a file with one record for each."""
 
 import argparse
 import json
@@ -18,41 +18,46 @@ from serve_app.types import Dtype, Task
 if TYPE_CHECKING:
     from serve_app.settings import AppSettings
 
-NOT_OF_ROWS = ("features",)  # of OPTIONS: here it is a folder
+NOT_OF_ROWS = ("features",)  # OPTIONS that `batch` defines itself: here --features is a folder
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "batch",
-        help="answer a manifest of thousands of rows, durably",
-        description="Exit status: 0 when every row was answered; 3 when some have errors instead; "
-        "1 or 2 when the job failed, whose progress `--resume` takes up.",
+        help="answer a manifest of thousands of rows; an interrupted job can be resumed",
+        description="Exit status: 0 every row was answered; 3 the output is complete, but some rows have "
+        "errors; 2 the command or its input is wrong, and nothing was started; 1 the model or the "
+        "installation cannot be used, or the job failed (--resume continues it).",
     )
     parser.add_argument(
         "--input",
         required=True,
         help="folder or glob of clips; .csv, .jsonl or .parquet with the columns video, question or task, "
         "transcript, id, labels, frame, features; or OpenAI's batch .jsonl. A path, or a URI that "
-        "pyarrow knows",
+        "pyarrow can open",
     )
     parser.add_argument("--output", required=True, metavar="OUT", help="a .jsonl or .parquet")
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--question", help="for rows without a question or task of their own")
     asked.add_argument(
-        "--task", choices=get_args(Task), help="the same: label and probabilities, or why"
+        "--task",
+        choices=get_args(Task),
+        help="for the same rows; emotion: label and probabilities, reason: an explanation",
     )
-    parser.add_argument("--labels", metavar="A,B,...", help="of task emotion; default: the nine")
+    parser.add_argument("--labels", metavar="A,B,...", help="for task emotion; default: the nine")
     parser.add_argument("--features", metavar="DIR", help="folder with STEM.npz for each clip")
     parser.add_argument("--model", type=Path, help="checkpoint; default: the config's, or the demo")
     parser.add_argument("--config", type=Path, help="a serve.yaml: its args are the settings")
     parser.add_argument(
         "--dtype",
         choices=get_args(Dtype),
-        help="of the engines; default: the config's, or the checkpoint's, for the demo float32",
+        help="precision of the engines; default: the config's, or the checkpoint's; for the demo float32",
     )
-    parser.add_argument("--resume", action="store_true", help="go on where an earlier run stopped")
     parser.add_argument(
-        "--max-error-rate", type=float, default=1.0, metavar="0..1", help="stop beyond it"
+        "--resume", action="store_true", help="continue where an earlier run stopped"
+    )
+    parser.add_argument(
+        "--max-error-rate", type=float, default=1.0, metavar="0..1", help="end the job above it"
     )
     parser.add_argument("--report", type=Path, metavar="R.json", help="write the summary there")
     where = parser.add_argument_group("where it runs")
@@ -60,7 +65,9 @@ def add_parser(commands: Any) -> None:
         "--address", help="a running Ray cluster; default: RAY_ADDRESS, or start one"
     )
     where.add_argument(
-        "--concurrency", type=int, help="rows in one engine; default: 1.5 x max_num_seqs"
+        "--concurrency",
+        type=int,
+        help="rows in one engine at a time; default: 1.5 x max_num_seqs",
     )
     where.add_argument("--num-engines", type=int, help="default: one for each GPU, or one")
     where.add_argument(
@@ -107,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """What argparse cannot tell."""
+    """Checks what argparse cannot."""
     for name in ("concurrency", "num_engines", "num_decoders"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -119,7 +126,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _settings(args: argparse.Namespace) -> "AppSettings":
-    """The server's, but for what a server keeps from strangers: here, one asks for oneself."""
+    """A server's settings, but any file may be read: callers of a batch read their own files."""
     from serve_app.settings import AppSettings, EngineSettings
 
     if args.config is not None:
@@ -127,7 +134,7 @@ def _settings(args: argparse.Namespace) -> "AppSettings":
 
         settings = app_settings(load_serve_config(args.config, args.model))
     else:
-        # One core is for the decoders.
+        # Leaves one core to the decoders.
         threads = max(1, len(os.sched_getaffinity(0)) - 1)
         engine = EngineSettings(num_cpu_threads=threads, max_num_batched_tokens=2048)
         settings = AppSettings(model=args.model or DEMO_CHECKPOINT, engine=engine)

@@ -1,4 +1,4 @@
-"""emotion-llama check: is a checkpoint directory whole, unchanged, and what was it made from."""
+"""emotion-llama check: verifies that a checkpoint directory is complete and unchanged; prints its origin."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--write-manifest",
         action="store_true",
-        help="for a directory without one: vouch for its files as they are, if its tensors are complete",
+        help="if the directory has none: trust its files as they are, provided its tensors are complete",
     )
     parser.set_defaults(run=run)
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from serve_app.convert.report import origin_lines
 
     directory = args.directory
-    read_image_size(directory)  # refuses what is no checkpoint at all
+    read_image_size(directory)  # raises if this is not a checkpoint at all
     if args.write_manifest and read_manifest(directory) is None and not check_tensors(directory):
         write_manifest(directory, {"made_by": "check --write-manifest"})
     hashes = hash_files(directory)
@@ -42,5 +42,5 @@ def run(args: argparse.Namespace) -> int:
     if problems:
         print(f"error: {len(problems)} problems; this directory is not served", file=sys.stderr)
         return 1
-    print("complete: every tensor is there, in shape, and none is left over")
+    print("complete: every tensor is there with the right shape, and none is left over")
     return 0

@@ -1,4 +1,4 @@
-"""emotion-llama convert: the published downloads into one checkpoint directory."""
+"""emotion-llama convert: converts the published downloads into one checkpoint directory."""
 
 import argparse
 import re
@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--eva", type=Path, required=True, help="file eva_vit_g.pth")
     parser.add_argument("--hubert", type=Path, required=True, help="folder chinese-hubert-large")
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="file Emoation_LLaMA.pth or the like"
+        "--checkpoint", type=Path, required=True, help="file such as Emoation_LLaMA.pth"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to create")
     parser.add_argument(
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--lora-r",
         type=int,
-        help="refuse another rank; default: as the tensors have it (published: 64)",
+        help="refuse tensors of another rank; default: accept any (published: 64)",
     )
     parser.add_argument("--image-size", type=int, help="px; default: dims.json beside EVA, or 448")
     parser.add_argument("--eva-heads", type=int, help="default: dims.json, or channels / 88")
@@ -40,10 +40,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--allow-unknown",
         action="store_true",
-        help="list tensors that find no place in the model, in place of refusing them",
+        help="list tensors that have no place in the model instead of refusing them",
     )
     parser.add_argument(
-        "--sha256", type=Path, help="file of sha256sum lines that the inputs must agree with"
+        "--sha256", type=Path, help="file of sha256sum lines; inputs with other hashes are refused"
     )
     parser.set_defaults(run=run)
 
@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         report = convert(paths, args.out, options)
-    except CheckpointError as error:  # a download's, not that of a finished checkpoint
+    except (
+        CheckpointError
+    ) as error:  # about a download: its title, about a checkpoint, would mislead
         print(f"error: {error.message}", file=sys.stderr)
         return 1
     for line in (*fate_lines(report.fates), "", *summary_lines(report.fates, report.about)):
@@ -81,11 +83,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read_sums(path: Path) -> frozenset[str]:
-    """The hashes of lines as sha256sum prints them."""
+    """The hashes in a file of lines as sha256sum prints them."""
     try:
         hashes = frozenset(re.findall(r"^[0-9a-f]{64}(?= )", path.read_text(), re.MULTILINE))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"--sha256 {path} cannot be read: {error}") from error
     if not hashes:
-        raise ConfigurationError(f"--sha256 {path} holds no line as sha256sum prints them")
+        raise ConfigurationError(f"--sha256 {path} holds no line in the format of sha256sum")
     return hashes

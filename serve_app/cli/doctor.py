@@ -1,4 +1,4 @@
-"""emotion-llama doctor: will the server work here, and if not, what is to be done."""
+"""emotion-llama doctor: checks whether the server will work here, and says what to do if not."""
 
 import argparse
 import json
@@ -20,12 +20,14 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("doctor", help="check this machine, the config, a running server")
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
     parser.add_argument("--model", type=Path, help="checkpoint directory, in place of the config's")
-    parser.add_argument("--url", help=f"also ask the server there; its key: {KEY_VARIABLE}")
+    parser.add_argument(
+        "--url", help=f"also check the running server there, with the API key in {KEY_VARIABLE}"
+    )
     parser.add_argument(
         "--address",
-        help="HOST:PORT of a running Ray cluster, or auto: check each of its nodes, not this machine",
+        help="HOST:PORT of a running Ray cluster, or auto: check each of its nodes instead of this machine",
     )
-    parser.add_argument("--json", action="store_true", help="a list of findings")
+    parser.add_argument("--json", action="store_true", help="print the findings as a JSON list")
     parser.set_defaults(run=run)
 
 
@@ -62,7 +64,7 @@ def _findings(args: argparse.Namespace) -> Iterator["Finding"]:
     try:
         config = load_serve_config(args.config, args.model)
     except ConfigurationError as error:
-        yield problem("config", error.message, "correct the key that is named")
+        yield problem("config", error.message, "correct the key named here")
         settings, media = None, MediaSettings()
     else:
         yield ok("config", str(args.config))

@@ -1,4 +1,4 @@
-"""emotion-llama evaluate: the published protocols and our own, into a report with scores and figures."""
+"""emotion-llama evaluate: runs a published protocol or our own; writes a report with scores and figures."""
 
 import argparse
 import asyncio
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from serve_app.evaluation.cases import Case, Outcome
     from serve_app.evaluation.dataset import Files
 
-DEMO_SEED = 31_337_000  # the card's
+DEMO_SEED = 31_337_000  # the model card's scores are for this seed
 DEMO_CLIPS = 300
 MIN_DEMO_CLIPS = 9
 JUDGE_MODEL = "gpt-3.5-turbo"
 
 ANSWERS, REPLIES, DESCRIPTIONS = ".answers.jsonl", ".judge.jsonl", ".descriptions.csv"
 CONFUSION, RELIABILITY = ".confusion.png", ".reliability.png"
-SUFFIXES = (ANSWERS, REPLIES, DESCRIPTIONS, CONFUSION, RELIABILITY)  # in place of --out's
+SUFFIXES = (ANSWERS, REPLIES, DESCRIPTIONS, CONFUSION, RELIABILITY)  # replace the suffix of --out
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "videos": {"type": Path, "help": "folder of the clips; demo: where it writes them"},
+    "videos": {"type": Path, "help": "folder with the clips; demo: where to write them"},
     "labels": {
         "type": Path,
         "help": "a CSV with a header (name, label; emer: names, chi_reasons), or MER2023's list",
@@ -44,11 +44,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no_probabilities": {
         "action": "store_true",
         "default": None,
-        "help": "answers alone, no calibration figures",
+        "help": "only answers, no calibration figures",
     },
     "label_set": {"metavar": "A,B,...", "help": "custom; default: the nine, or the file's"},
-    "clips": {"type": int, "help": f"demo; default: {DEMO_CLIPS}"},
-    "seed": {"type": int, "help": "demo: of the clips; emer: of the questions"},
+    "clips": {"type": int, "help": f"demo: number of clips; default: {DEMO_CLIPS}"},
+    "seed": {"type": int, "help": "demo: seed of the clips; emer: seed of the questions"},
     "judge_url": {"help": "emer: an OpenAI-compatible server, up to /v1"},
     "judge_model": {"help": f"default: {JUDGE_MODEL}"},
     "judge_key_env": {"metavar": "NAME", "help": "environment variable with the judge's key"},
@@ -70,17 +70,21 @@ PROTOCOL_NAMES = tuple(TAKES)
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
-        help="scores of a model on a labelled set of clips",
+        help="score a model on a labelled set of clips",
         description="Asks about every clip, many at a time, and writes a report. Started again with "
-        "the same --out it goes on where it stopped. Exit status: 0; 3 where clips were not answered; "
-        "4 where a limit of `demo` is missed.",
+        "the same --out it continues where it stopped. Exit status: 0 every clip was answered; 3 some were "
+        "not; 4 a limit of `demo` was missed.",
     )
     parser.add_argument("protocol", choices=PROTOCOL_NAMES)
     add_target_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="report.json; others lie beside it")
-    parser.add_argument("--restart", action="store_true", help="forget an earlier run's answers")
-    parser.add_argument("--concurrency", type=int, default=32, help="default: %(default)s")
-    # Options of some protocols: None where they were not given.
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the report, a .json; other files go beside it"
+    )
+    parser.add_argument("--restart", action="store_true", help="discard an earlier run's answers")
+    parser.add_argument(
+        "--concurrency", type=int, default=32, help="requests at a time; default: %(default)s"
+    )
+    # Options that only some protocols take. None means: not given.
     for name, kwargs in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", **kwargs)
     parser.set_defaults(run=run)
@@ -98,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """What argparse cannot tell."""
+    """Checks what argparse cannot."""
     taken = TAKES[args.protocol]
     for name in OPTIONS:
         if getattr(args, name) is not None and name not in taken:
@@ -183,7 +187,7 @@ def _emer(args: argparse.Namespace) -> int:
         key = os.environ[args.judge_key_env] if args.judge_key_env else None
         judge = Judge(args.judge_url.rstrip("/"), args.judge_model or JUDGE_MODEL, key)
     elif args.baseline or args.judge_model or args.judge_key_env:
-        raise InvalidRequestError("--baseline and --judge-... are for a judge: give --judge-url")
+        raise InvalidRequestError("--baseline and --judge-... need --judge-url")
     seed = args.seed or 0
     cases = emer.make_cases(_files(args), args.parity or "reference", seed)
     outcomes = asyncio.run(_run(args, cases))
@@ -208,13 +212,13 @@ async def _run(args: argparse.Namespace, cases: Sequence["Case"]) -> list["Outco
             store = AnswerStore(lines, _local_answerer(args))
             return await run_cases(lambda: open_client(target), cases, store, args.concurrency)
         async with open_client(target) as client:
-            # The server may have another model than the last time, or not be there at all.
+            # The server may have another model than last time, or may not be running at all.
             store = AnswerStore(lines, await identify(client, cases))
             return await run_cases(lambda: nullcontext(client), cases, store, args.concurrency)
 
 
 def _local_answerer(args: argparse.Namespace) -> str:
-    """Known without starting an engine."""
+    """Names the model and precision without starting an engine, which cached answers do not need."""
     from serve_app.checkpoint import read_manifest
 
     manifest = read_manifest(args.model) or {}
@@ -222,7 +226,7 @@ def _local_answerer(args: argparse.Namespace) -> str:
 
 
 def _beside(args: argparse.Namespace, suffix: str) -> Path:
-    """A file beside the report, named as it."""
+    """A file beside the report, with its name and another suffix."""
     path: Path = args.out.with_suffix(suffix)
     return path
 
@@ -234,7 +238,7 @@ def _files(args: argparse.Namespace) -> "Files":
 
 
 def _finish(args: argparse.Namespace, report: dict[str, Any]) -> None:
-    """The report and its figures."""
+    """Writes the report and its figures."""
     from serve_app.evaluation.figures import draw_confusion, draw_reliability
     from serve_app.evaluation.report import write_report
 

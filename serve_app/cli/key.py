@@ -1,4 +1,4 @@
-"""emotion-llama key: makes an API key, shows it once, and adds its hash to a file."""
+"""emotion-llama key: makes an API key, prints it once, and adds its hash to a file."""
 
 import argparse
 import hashlib
@@ -12,8 +12,8 @@ NUM_BYTES = 32
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("key", help="make an API key and add its hash to a file")
-    parser.add_argument("name", help="whose it is; it appears in the log")
-    parser.add_argument("--file", type=Path, required=True, help="JSON; made where it is missing")
+    parser.add_argument("name", help="the caller's name, as it appears in the log")
+    parser.add_argument("--file", type=Path, required=True, help="a JSON file; created if missing")
     parser.add_argument("--rate", help='such as "10/minute"; default: the server\'s')
     parser.add_argument("--expires", help="such as 2027-01-01T00:00:00Z; default: never")
     parser.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""emotion-llama preprocess: decodes a clip once, into the picture and the waveform the model takes."""
+"""emotion-llama preprocess: decodes a clip once, into the picture and the waveform that the model takes."""
 
 import argparse
 import asyncio
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from serve_app.types import Clip, DecodeOptions
 
 DEFAULT_IMAGE_SIZE = 448  # pixels; the released checkpoint's
-MAX_IMAGE_SIZE = 4096  # pixels; no model takes as many
+MAX_IMAGE_SIZE = 4096  # pixels; more than any model takes
 
 
 def add_parser(commands: Any) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from serve_app.types import DecodeOptions
 
     if not args.out.name or args.out.is_dir():
-        raise InvalidRequestError(f"--out {args.out} names no file")
+        raise InvalidRequestError(f"--out {args.out} is not the name of a file")
     if not args.out.parent.is_dir():
         raise InvalidRequestError(f"--out {args.out}: the folder {args.out.parent} does not exist")
     options = DecodeOptions(frame=name_or_seconds(args.frame), audio_mode=args.audio_mode)
@@ -47,17 +47,17 @@ def _image_size(args: argparse.Namespace) -> int:
 
     size: int = read_image_size(args.model) if args.model else args.image_size
     if not 1 <= size <= MAX_IMAGE_SIZE:
-        raise InvalidRequestError(f"--image-size is {size}; allowed are 1 to {MAX_IMAGE_SIZE}")
+        raise InvalidRequestError(f"--image-size is {size}; expected 1 to {MAX_IMAGE_SIZE}")
     return size
 
 
 async def _decode(path: str, options: "DecodeOptions", image_size: int) -> "Clip":
-    """In a worker process: the limits of a server hold here, too."""
+    """Decodes in a worker process, under the same limits as in a server."""
     from serve_app.media.pool import DecodePool
     from serve_app.settings import MediaSettings
     from serve_app.types import ClipSource
 
-    encoded = MediaSettings().containers  # of an npz there is nothing to decode
+    encoded = MediaSettings().containers  # not npz: there is nothing to decode in it
     settings = MediaSettings().without_roots(containers=encoded, num_decode_workers=1, voice=False)
     pool = DecodePool(settings, image_size)
     try:

@@ -1,4 +1,4 @@
-"""emotion-llama serve: the server on this machine, or on a running cluster."""
+"""emotion-llama serve: runs the server on this machine or on a running Ray cluster."""
 
 import argparse
 from pathlib import Path
@@ -8,11 +8,13 @@ DEFAULT_CONFIG = Path("configs/serve.yaml")
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("serve", help="start the server on this machine and keep it up")
+    parser = commands.add_parser("serve", help="start the server and keep it running")
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
     parser.add_argument("--model", type=Path, help="checkpoint directory, in place of the config's")
-    parser.add_argument("--port", type=int, help="this one alone, in place of the config's")
-    parser.add_argument("--address", help="a running Ray cluster; default: start one")
+    parser.add_argument(
+        "--port", type=int, help="listen on this port only, in place of the config's"
+    )
+    parser.add_argument("--address", help="a running Ray cluster; default: start Ray here")
     parser.set_defaults(run=run)
 
 

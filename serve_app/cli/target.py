@@ -1,4 +1,4 @@
-"""Options of the commands that ask a server, or an engine that they start themselves."""
+"""Options of commands that ask a server, or an engine that they start themselves."""
 
 import argparse
 from pathlib import Path
@@ -13,12 +13,12 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--url",
         default=DEFAULT_URL,
-        help=f"of a server; its key: {KEY_VARIABLE}; default: %(default)s",
+        help=f"the server, with the API key in {KEY_VARIABLE} if it needs one; default: %(default)s",
     )
     where.add_argument("--model", type=Path, help="run this checkpoint here, without a server")
     parser.add_argument(
         "--dtype",
         choices=get_args(Dtype),
         default="auto",
-        help="of the engine, with --model; default: the checkpoint's",
+        help="precision of the engine, with --model; default: the checkpoint's",
     )

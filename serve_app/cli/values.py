@@ -1,11 +1,11 @@
-"""Values of options that more than one command takes."""
+"""Parses option values that more than one command takes."""
 
 import math
 from typing import Any
 
 
 def name_or_seconds(value: Any) -> Any:
-    """A frame choice as it was written: a finite number is a time in seconds, all else a name."""
+    """Parses a frame choice: a finite number is a time in seconds, anything else a name."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return value
     try:

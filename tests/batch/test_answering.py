@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from serve_app.batch.answering import MAX_DEATHS, AnsweredUnit, Answering
-from serve_app.batch.deaths import Deaths
-from serve_app.batch.rows import Ask, DecodedUnit
+from serve_app.batch.rows import DecodedUnit, RowRequest
+from serve_app.batch.suspect_ledger import SuspectLedger
 from serve_app.engine.engine import Engine
 from serve_app.errors import EngineDeadError, EngineError, QuestionTooLongError
 from serve_app.types import NO_SOURCE, Answer, AnswerRequest, Clip, Usage
@@ -54,7 +54,7 @@ class ProcessEnded(BaseException):
 class Process:
     """The actor's side of the ledger: says no more once it has died."""
 
-    def __init__(self, kept: Deaths) -> None:
+    def __init__(self, kept: SuspectLedger) -> None:
         self.kept = kept
         self.has_died = False
 
@@ -79,15 +79,15 @@ class Process:
 
 
 def unit(questions: Sequence[str], first: int = 0) -> DecodedUnit:
-    asks = tuple(
-        Ask(first + number, f"r{first + number}", AnswerRequest(NO_SOURCE, question))
+    row_requests = tuple(
+        RowRequest(first + number, f"r{first + number}", AnswerRequest(NO_SOURCE, question))
         for number, question in enumerate(questions)
     )
-    return DecodedUnit(((CLIP, asks),), (), {})
+    return DecodedUnit(((CLIP, row_requests),), (), {})
 
 
 def start(engine: FakeEngine, concurrency: int = 64, process: Process | None = None) -> Answering:
-    die = (process or Process(Deaths())).die
+    die = (process or Process(SuspectLedger())).die
     return Answering(cast(Engine, engine), concurrency, process, die)
 
 
@@ -128,7 +128,7 @@ async def test_a_dead_engine_is_no_rows_error() -> None:
 
 
 async def test_a_row_that_kills_every_engine_becomes_an_error_and_costs_no_other_row() -> None:
-    kept = Deaths()
+    kept = SuspectLedger()
     units = [unit(["a", "kill", "b"]), unit(["c", "d"], first=3)]
     num_deaths = 0
     lines: list[dict[str, Any]] = []
@@ -151,7 +151,7 @@ async def test_a_row_that_kills_every_engine_becomes_an_error_and_costs_no_other
 
 
 async def test_after_a_death_rows_that_were_inside_go_in_one_at_a_time() -> None:
-    process = Process(Deaths())
+    process = Process(SuspectLedger())
     await process.enter(range(8))
     engine = FakeEngine()
     lines = await lines_of(start(engine, process=process), unit(["a"] * 8))

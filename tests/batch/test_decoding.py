@@ -11,7 +11,7 @@ import pytest_asyncio
 from pyarrow import fs
 
 from serve_app.batch.decoding import TRIES, Decoding
-from serve_app.batch.rows import Ask, Group, Unit
+from serve_app.batch.rows import Group, RowRequest, Unit
 from serve_app.errors import DecodeCrashedError, DecoderUnavailableError, ServeAppError
 from serve_app.media.pool import DecodePool
 from serve_app.settings import MediaSettings
@@ -28,11 +28,11 @@ async def decoding() -> AsyncIterator[Decoding]:
 
 
 def group(path: str, num_rows: int = 1, features: str | None = None, first: int = 0) -> Group:
-    asks = tuple(
-        Ask(first + number, f"r{first + number}", AnswerRequest(NO_SOURCE, "What?"))
+    row_requests = tuple(
+        RowRequest(first + number, f"r{first + number}", AnswerRequest(NO_SOURCE, "What?"))
         for number in range(num_rows)
     )
-    return Group(ClipSource(path=path), DecodeOptions(), features, asks)
+    return Group(ClipSource(path=path), DecodeOptions(), features, row_requests)
 
 
 async def test_a_clip_is_decoded_once_for_all_its_rows(
@@ -40,7 +40,7 @@ async def test_a_clip_is_decoded_once_for_all_its_rows(
 ) -> None:
     unit = Unit((group(str(clip_files[0]), 3), group(str(clip_files[1]), 2, first=3)), ())
     decoded = await decoding.decode(unit)
-    assert [len(asks) for _, asks in decoded.clips] == [3, 2]
+    assert [len(row_requests) for _, row_requests in decoded.clips] == [3, 2]
     assert all(clip.frame is not None for clip, _ in decoded.clips)
     assert decoded.done == ()
 
@@ -56,7 +56,7 @@ async def test_a_bad_clip_is_a_record_for_each_of_its_rows(
         group(str(clip_files[0]), features=str(tmp_path / "none.npz"), first=4),
     )
     decoded = await decoding.decode(Unit(groups, ()))
-    assert [asks[0].number for _, asks in decoded.clips] == [2]
+    assert [row_requests[0].number for _, row_requests in decoded.clips] == [2]
     assert {record.number: record.error_code for record in decoded.done} == {
         0: "clip_not_found",
         1: "clip_not_found",
@@ -90,7 +90,7 @@ async def test_a_clip_in_a_store_is_fetched_up_to_the_limit(
         group(f"fsspec+memory://clips/{name}", first=number) for number, name in enumerate(names)
     )
     decoded = await decoding.decode(Unit(groups, ()))
-    assert [asks[0].number for _, asks in decoded.clips] == [0]
+    assert [row_requests[0].number for _, row_requests in decoded.clips] == [0]
     codes = [record.error_code for record in decoded.done]
     assert codes == ["clip_too_large", "clip_not_found"]
 

@@ -17,7 +17,7 @@ from serve_app.batch.job import run_job
 from serve_app.batch.manifest import Manifest
 from serve_app.batch.options import Defaults, Job
 from serve_app.batch.records import answer_record, error_record, score_record
-from serve_app.batch.rows import Ask, Record, Row
+from serve_app.batch.rows import Record, Row, RowRequest
 from serve_app.bundled import DEMO_CHECKPOINT
 from serve_app.cli import main
 from serve_app.errors import BatchFailedError, ClipNotFoundError, InvalidRequestError
@@ -33,9 +33,9 @@ def record(row: Row) -> Record:
     if "none" in row.fields["video"]:
         return error_record(row.number, row.id, ClipNotFoundError("no file"), is_openai=False)
     if "task" in row.fields:
-        scored = Ask(row.number, row.id, ScoreRequest(NO_SOURCE, "", ("a", "b")))
+        scored = RowRequest(row.number, row.id, ScoreRequest(NO_SOURCE, "", ("a", "b")))
         return score_record(scored, LabelScores({"a": 0.25, "b": 0.75}, 0.5, USAGE, TIMINGS))
-    answered = Ask(row.number, row.id, AnswerRequest(NO_SOURCE, "What?"))
+    answered = RowRequest(row.number, row.id, AnswerRequest(NO_SOURCE, "What?"))
     return answer_record(
         answered, Answer("happy", [1], [1], "stop", USAGE, TIMINGS, {"dtype": "x"})
     )
@@ -133,7 +133,7 @@ def test_a_job_that_ended_while_its_output_was_written_writes_it_again(
 
 
 @pytest.mark.parametrize("is_finished", [True, False], ids=["finished", "begun"])
-def test_without_resume_nothing_is_touched_that_is_there(
+def test_without_resume_nothing_that_exists_is_touched(
     is_finished: bool, job: Job, stages: Stages
 ) -> None:
     stages.stops_after = None if is_finished else 5
@@ -141,18 +141,18 @@ def test_without_resume_nothing_is_touched_that_is_there(
         run_job(job)
     except KeyboardInterrupt:
         assert not is_finished
-    with pytest.raises(InvalidRequestError, match="is there already; --resume goes on"):
+    with pytest.raises(InvalidRequestError, match="exists already; --resume continues"):
         run_job(job)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"defaults": Defaults(question="Why?")}, "question is 'Why?', there 'What?'"),
-        ({"defaults": Defaults(task="emotion")}, "task is 'emotion', there None"),
+        ({"defaults": Defaults(question="Why?")}, "question is 'Why?' now and was 'What?'"),
+        ({"defaults": Defaults(task="emotion")}, "task is 'emotion' now and was None"),
         (
             {"defaults": Defaults(question="What?", options={"frame": "middle"})},
-            "options is {'frame': 'middle'}, there {}",
+            "options is {'frame': 'middle'} now and was {}",
         ),
         (
             {"settings": AppSettings(model=DEMO_CHECKPOINT, parity="reference")},
@@ -174,25 +174,25 @@ def test_another_manifest_or_model_is_refused(
 ) -> None:
     run_job(job)
     other_model = replace(job, resume=True, settings=AppSettings(model=tiny_checkpoint))
-    with pytest.raises(InvalidRequestError, match="another job's: model_sha256 is "):
+    with pytest.raises(InvalidRequestError, match="another job: model_sha256 is "):
         run_job(other_model)
     with Path(job.input).open("a") as file:
         file.write('{"video": "/more.mp4"}\n')
     with pytest.raises(
-        InvalidRequestError, match="num_rows is 401, there 400; manifest_sha256 is "
+        InvalidRequestError, match="num_rows is 401 now and was 400; manifest_sha256 is "
     ):
         run_job(replace(job, resume=True))
 
 
 def test_clips_alone_need_a_question(job: Job, stages: Stages, tmp_path: Path) -> None:
     (tmp_path / "1.mp4").touch()
-    with pytest.raises(InvalidRequestError, match="is clips alone: give --question or --task"):
+    with pytest.raises(InvalidRequestError, match="holds only clips: give --question or --task"):
         run_job(replace(job, input=str(tmp_path), defaults=Defaults()))
 
 
 def test_openai_lines_take_no_options_of_the_command(job: Job, stages: Stages) -> None:
     Path(job.input).write_text('{"custom_id": "a", "url": "/v1/chat/completions", "body": {}}\n')
-    with pytest.raises(InvalidRequestError, match="say all about their requests"):
+    with pytest.raises(InvalidRequestError, match="hold complete requests"):
         run_job(job)
 
 
@@ -256,7 +256,7 @@ def test_a_store_behind_a_uri_takes_the_output(job: Job, stages: Stages) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "out.csv"], "expected a name in .jsonl, .parquet"),
+        (["--output", "out.csv"], "expected a name that ends in .jsonl or .parquet"),
         (["--output", "none/out.jsonl"], "its folder does not exist"),
         (["--output", "out.jsonl", "--concurrency", "0"], "--concurrency is 0; at least 1"),
         (["--output", "out.jsonl", "--max-error-rate", "2"], "--max-error-rate is 2.0; 0 to 1"),

@@ -154,7 +154,7 @@ def test_a_header_that_does_not_fit_is_refused(
 def test_two_rows_of_one_id_are_named(tmp_path: Path) -> None:
     path = tmp_path / "table.jsonl"
     write_jsonl(path, [{"id": name, "video": "/1.mp4"} for name in ("a", "b", "c", "b")])
-    with pytest.raises(InvalidRequestError, match="id 'b' is that of line 2 and of line 4"):
+    with pytest.raises(InvalidRequestError, match="line 2 and line 4 have the same id 'b'"):
         survey(open_manifest(str(path)))
 
 

@@ -25,13 +25,14 @@ def units_of(some: Iterator[Row]) -> list[Unit]:
 
 
 def numbers(units: list[Unit]) -> list[int]:
-    asks = [ask.number for unit in units for group in unit.groups for ask in group.asks]
-    return asks + [record.number for unit in units for record in unit.refused]
+    groups = [group for unit in units for group in unit.groups]
+    numbers = [row_request.number for group in groups for row_request in group.row_requests]
+    return numbers + [record.number for unit in units for record in unit.refused]
 
 
 def test_rows_about_one_clip_are_one_group_wherever_they_stand() -> None:
     (unit,) = units_of(rows(["/a", "/b", "/a", "/c", "/a"]))
-    assert [len(group.asks) for group in unit.groups] == [3, 1, 1]
+    assert [len(group.row_requests) for group in unit.groups] == [3, 1, 1]
     assert [group.source.path for group in unit.groups] == ["/a", "/b", "/c"]
 
 
@@ -41,21 +42,22 @@ def test_another_frame_or_other_features_are_another_group() -> None:
         Row(1, "b", "", {"video": "/a", "question": "x", "frame": "middle"}),
         Row(2, "c", "", {"video": "/a", "question": "x", "features": "/f.npz"}),
     ]
-    assert [len(group.asks) for unit in units_of(iter(some)) for group in unit.groups] == [1, 1, 1]
+    groups = [group for unit in units_of(iter(some)) for group in unit.groups]
+    assert [len(group.row_requests) for group in groups] == [1, 1, 1]
 
 
 def test_units_are_small_and_hold_every_row_once() -> None:
     units = units_of(rows([f"/{number % 50}" for number in range(1000)]))
     assert sorted(numbers(units)) == list(range(1000))
     # 20 rows about each clip: a unit ends with the group that makes it full.
-    assert {sum(len(group.asks) for group in unit.groups) for unit in units} == {40}
+    assert {sum(len(group.row_requests) for group in unit.groups) for unit in units} == {40}
     alone = units_of(rows([f"/{number}" for number in range(10 * UNIT_ROWS)]))
     assert {len(unit.groups) for unit in alone} == {UNIT_ROWS}
 
 
 def test_a_clip_with_very_many_rows_is_more_than_one_group() -> None:
     units = units_of(rows(["/a"] * (2 * GROUP_ROWS + 1)))
-    sizes = [len(group.asks) for unit in units for group in unit.groups]
+    sizes = [len(group.row_requests) for unit in units for group in unit.groups]
     assert sizes == [GROUP_ROWS, GROUP_ROWS, 1]
 
 
@@ -98,14 +100,16 @@ def openai_rows(urls: list[str]) -> Iterator[Row]:
 
 def test_the_same_clip_in_two_lines_is_one_group() -> None:
     (unit,) = units_of(openai_rows(["data:video/mp4;base64,AAAA"] * 2))
-    assert [len(group.asks) for group in unit.groups] == [2]
-    assert all(ask.request.source == NO_SOURCE for ask in unit.groups[0].asks), "it travels once"
+    assert [len(group.row_requests) for group in unit.groups] == [2]
+    requests = [row_request.request for row_request in unit.groups[0].row_requests]
+    assert all(request.source == NO_SOURCE for request in requests), "it travels once"
 
 
 def test_each_url_is_a_clip_of_its_own() -> None:
     one, other = "https://clips.example/1.mp4", "https://clips.example/2.mp4"
     (unit,) = units_of(openai_rows([one, other, one]))
-    assert [(group.source.url, len(group.asks)) for group in unit.groups] == [(one, 2), (other, 1)]
+    sizes = {group.source.url: len(group.row_requests) for group in unit.groups}
+    assert sizes == {one: 2, other: 1}
 
 
 def test_rows_that_cannot_be_asked_come_back_as_errors() -> None:
@@ -122,7 +126,7 @@ def test_the_same_rows_give_the_same_units() -> None:
     videos = [f"/{number * number % 37}" for number in range(300)]
     first, second = (
         [
-            [ask.number for group in unit.groups for ask in group.asks]
+            [row_request.number for group in unit.groups for row_request in group.row_requests]
             for unit in units_of(rows(videos))
         ]
         for _ in range(2)

@@ -92,7 +92,7 @@ def test_the_server_does_not_start_on_a_damaged_checkpoint_and_names_the_tensor(
         (["clip.mp4", "--requests", LAPTOP], "give CLIP and QUESTION, or --requests"),
         (["clip.mp4", "what?", "--url", "nonsense"], "--url nonsense: "),
         (["clip.mp4", "what?", "--temperature", "nan"], "temperature: "),
-        (["a\0b", "what?"], "is no path"),
+        (["a\0b", "what?"], "is not a path"),
         (["clip.mp4", "what?", "--features", "/none.npz"], "features: /none.npz cannot be read"),
         (["clip.mp4", "what?", "--features", LAPTOP], f"features: {LAPTOP}: the npz cannot"),
     ],

@@ -46,7 +46,7 @@ def test_the_checkpoint_tells_the_size(tiny_checkpoint: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--image-size", "0"], 2, "--image-size is 0; allowed are 1 to 4096"),
+        (["--image-size", "0"], 2, "--image-size is 0; expected 1 to 4096"),
         (["--frame", "blurriest"], 2, "frame is 'blurriest'; allowed are first"),
         (["--frame", "9"], 2, "frame at 9.00 s is beyond the video, which lasts 2.00 s"),
         (["--model", "/none"], 1, "/none/config.json does not exist"),

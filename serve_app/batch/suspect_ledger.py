@@ -1,17 +1,17 @@
-"""Which rows were inside an engine when it died: so that one that kills engines does not do it for ever."""
+"""Records which rows were inside an engine when it died, so that a row that kills engines is found."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 
-class Deaths:
-    """An actor of its own: what it knows must outlive the engines."""
+class SuspectLedger:
+    """Counts for each row the engines that died with it inside. A Ray actor, because it outlives engines."""
 
     def __init__(self) -> None:
         self._entered: Counter[int] = Counter()
 
     def deaths(self, numbers: Sequence[int]) -> list[int]:
-        """How often each row was inside an engine and did not come out again."""
+        """How often each row entered an engine and never left it."""
         return [self._entered[number] for number in numbers]
 
     def enter(self, numbers: Sequence[int]) -> None:
