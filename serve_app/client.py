@@ -1,4 +1,4 @@
-"""Something to ask: a server over HTTP, or an engine in this process. Both take the bodies of the routes."""
+"""Clients for a server over HTTP and for an engine in this process. Both take the bodies of the routes."""
 
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -32,29 +32,29 @@ Details = dict[str, Any]
 
 
 class Client(Protocol):
-    """Raises ServeAppErrors, the same ones wherever the engine is."""
+    """Asks an engine, local or remote. Raises the same ServeAppErrors in both cases."""
 
     async def answer(self, body: Body) -> Details:
-        """An `Answer` as JSON has it, for a body of POST /process_video."""
+        """The `Answer`, as JSON values, to a body of POST /process_video."""
 
     async def score(self, body: Body) -> Details:
-        """What POST /v1/emotions returns for this body."""
+        """The answer of POST /v1/emotions to this body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom to ask: the server at `url`, or with a `model` an engine over that checkpoint, started here."""
+    """What to ask: an engine started here over the checkpoint `model`, or without it the server at `url`."""
 
     url: str = DEFAULT_URL
     model: Path | None = None
-    dtype: Dtype = "auto"  # of the engine here
+    dtype: Dtype = "auto"  # of the local engine
     concurrency: int = 1  # requests at a time
-    voice: bool = False  # whether statistics of the voice will be asked for
+    voice: bool = False  # whether voice statistics will be asked for
 
 
 @asynccontextmanager
 async def open_client(target: Target) -> AsyncIterator[Client]:
-    """A server gets the key in KEY_VARIABLE, where there is one.
+    """Open a client for the target. A server gets the key in KEY_VARIABLE, if set.
 
     Raises:
         CheckpointError, EngineError: the engine cannot be started.
@@ -147,14 +147,14 @@ def _local_settings(target: Target) -> "AppSettings":
 
 
 def _remote_error(response: "httpx.Response") -> ServeAppError:
-    """The server's error as the same class here. What is not in our form came from a proxy."""
+    """The server's error as the same class here. A body in another form came from a proxy."""
     kind = error_by_code(response.headers.get("X-Error-Code"))
     if kind is UnauthorizedError:
         return kind(f"{response.url.host} asks for a valid key in {KEY_VARIABLE}")
     try:
         body = response.json()
         if kind is RateLimitedError and isinstance(body["error"], str):
-            return kind(body["error"])  # all that the original's guide has there
+            return kind(body["error"])  # the only field in this form
         return kind(body["details"] if "details" in body else body["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return ServeAppError(f"status {response.status_code}: {response.text[:200]}")
