@@ -1,4 +1,4 @@
-"""build(args): the only place where deployments are bound. serve.yaml names it as import_path."""
+"""build(args) binds the deployments, and is the only place that does. serve.yaml names it as import_path."""
 
 from ray import serve
 from ray.serve import Application
@@ -12,7 +12,7 @@ from serve_app.settings import AppSettings
 
 
 def build(args: AppSettings) -> Application:
-    """The application. Replicas, queues and resources of the deployments are serve.yaml's."""
+    """The Serve application. serve.yaml sets the deployments' replicas, queues and resources."""
     decoding = serve.deployment(
         request_router_config=clip_affinity(min_ongoing=args.media.num_decode_workers)
     )

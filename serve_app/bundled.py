@@ -8,6 +8,6 @@ DEMO_CHECKPOINT = _ASSETS / "demo"
 SAMPLES = {
     label: _ASSETS / "samples" / f"{label}.mp4" for label in ("worried", "happy", "contempt")
 }
-"""By the label of the clip. A worried and a sad person look alike: only the voice tells."""
+"""Sample clips by label. A worried and a sad face are drawn alike: only the voice tells them apart."""
 
 SAMPLE = SAMPLES["worried"]

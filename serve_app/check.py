@@ -1,4 +1,4 @@
-"""A model directory against the architecture its config describes: tensor by tensor, by name and shape."""
+"""Checks a model directory against its manifest, and its tensors' names and shapes against its config."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ FLOATS = frozenset({"F16", "BF16", "F32"})
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
-    """Reads every byte of a model directory once.
+    """Check a model directory completely, reading every byte once.
 
     Raises:
         CheckpointError: names every file and every tensor at fault.
@@ -40,7 +40,7 @@ def open_checkpoint(directory: Path) -> Checkpoint:
 
 
 def find_problems(directory: Path, hashes: dict[str, str]) -> list[str]:
-    """Why a directory with these hashes cannot be used, by its manifest and by its tensors."""
+    """Reasons why a directory with these file hashes cannot be used, by its manifest and its tensors."""
     problems = compare_with_manifest(directory, hashes)
     try:
         return problems + check_tensors(directory)
@@ -49,7 +49,7 @@ def find_problems(directory: Path, hashes: dict[str, str]) -> list[str]:
 
 
 def check_tensors(directory: Path) -> list[str]:
-    """What is missing, left over, mis-shaped or in two files; empty for a complete checkpoint.
+    """Tensors that are missing, unknown, mis-shaped or in two files; empty for a complete checkpoint.
 
     Raises:
         CheckpointError: a file's header is damaged, or config.json describes no model.
@@ -80,10 +80,10 @@ def check_tensors(directory: Path) -> list[str]:
 
 
 def check_adapter(directory: Path, shapes: dict[str, tuple[int, ...]]) -> list[str]:
-    """The same for the adapter of a checkpoint that was converted without merging it.
+    """The same for the LoRA adapter of a checkpoint that was converted without merging it.
 
     Args:
-        shapes: of the checkpoint's own tensors.
+        shapes: shapes of the checkpoint's own tensors.
     """
     if not directory.is_dir() or not any(directory.iterdir()):
         return []
@@ -105,5 +105,5 @@ def check_adapter(directory: Path, shapes: dict[str, tuple[int, ...]]) -> list[s
 def _expected_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     try:
         return tensor_shapes(EmotionLlamaConfig.from_pretrained(directory))
-    except Exception as error:  # transformers' own checks share no base class
+    except Exception as error:  # transformers' checks raise errors without a common base class
         raise CheckpointError(f"{directory / 'config.json'} describes no model: {error}") from error

@@ -1,4 +1,4 @@
-"""What a model directory says about itself, read without torch: sizes, manifest, hashes, shapes."""
+"""Reads a model directory without torch: image size, manifest, file hashes, tensor shapes."""
 
 import hashlib
 import json
@@ -21,16 +21,16 @@ NUM_HASH_THREADS = 4  # hashing one file after the other is slower than a disk
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model directory that can be used; `check.open_checkpoint` makes sure of that."""
+    """A usable model directory, as `check.open_checkpoint` verified it."""
 
     directory: Path
     image_size: int  # pixels; height = width of the frame the model takes
     sha256: str  # over the names and contents of the files in its manifest
-    adapter: Path | None  # to be loaded beside it
+    adapter: Path | None  # LoRA adapter to load with it, if any
 
 
 def read_image_size(directory: Path) -> int:
-    """Height and width of the frame, from config.json alone. Weights and tokenizer need only be there.
+    """Height and width of the frame, from config.json alone. Weights and tokenizer need only exist.
 
     Raises:
         CheckpointError: no such directory, no weights in it, or not an Emotion-LLaMA checkpoint.
@@ -82,13 +82,13 @@ def hash_file(path: Path) -> str:
 
 
 def combine_hashes(hashes: dict[str, str]) -> str:
-    """One hash of them all: that of `sha256sum`'s lines in name order."""
+    """One hash of all files: the sha256 of `sha256sum`'s lines in name order."""
     lines = (f"{hashes[name]}  {name}\n" for name in sorted(hashes))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def write_manifest(directory: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Call it last: a directory without manifest was not finished. Returns what it wrote."""
+    """Write and return the manifest. Call it last: a directory without one counts as unfinished."""
     hashes = hash_files(directory)
     manifest = {"sha256": combine_hashes(hashes), "files": hashes} | about
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
@@ -96,10 +96,10 @@ def write_manifest(directory: Path, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """None where there is none: a directory that was not finished, or that other tools wrote.
+    """The manifest; None where there is none: the directory is unfinished, or other tools wrote it.
 
     Raises:
-        CheckpointError: damaged.
+        CheckpointError: the manifest is damaged.
     """
     path = directory / MANIFEST
     try:
@@ -114,7 +114,7 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
 
 
 def compare_with_manifest(directory: Path, hashes: dict[str, str]) -> list[str]:
-    """What is missing, changed, or there although it should not be."""
+    """Files that are missing, changed, or unexpected."""
     manifest = read_manifest(directory)
     if manifest is None:
         return [
@@ -131,7 +131,7 @@ def compare_with_manifest(directory: Path, hashes: dict[str, str]) -> list[str]:
         for name, expected in listed.items()
         if hashes.get(name, expected) != expected
     ]
-    # A README does no harm; what transformers or vLLM would load beside the weights does.
+    # Unlisted files matter only if transformers or vLLM would load them; a README does no harm.
     problems += [
         f"{directory / name} is not in {MANIFEST}"
         for name in hashes
@@ -142,7 +142,7 @@ def compare_with_manifest(directory: Path, hashes: dict[str, str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class HeaderEntry:
-    """What a safetensors file says of a tensor."""
+    """Shape and type of a tensor, as its safetensors file gives them."""
 
     shape: tuple[int, ...]
     dtype: str  # "F16", "BF16", "F32", ...

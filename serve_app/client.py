@@ -38,7 +38,7 @@ class Client(Protocol):
         """An `Answer` as a JSON object, for a body of POST /process_video."""
 
     async def score(self, body: Body) -> Details:
-        """What POST /v1/emotions returns for this body."""
+        """The answer of POST /v1/emotions to this body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Target:
     model: Path | None = None
     dtype: Dtype = "auto"  # precision of the engine started here
     concurrency: int = 1  # requests at a time
-    voice: bool = False  # whether statistics of the voice will be asked for
+    voice: bool = False  # whether voice statistics will be asked for
 
 
 @asynccontextmanager

@@ -14,13 +14,13 @@ NINE = (
     "contempt",
     "doubt",
 )
-"""Those of the original's prompt."""
+"""The nine labels of the original's prompt."""
 
 MER_SIX = NINE[:6]
-"""Those that MER2023 and MER2024 score, in the order of MER2024's prompt."""
+"""The labels that MER2023 and MER2024 score, in the order of MER2024's prompt."""
 
 DFEW_SEVEN = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
-"""In the order of the data set's numbers, 1 to 7."""
+"""DFEW's labels, in the order of the data set's numbers, 1 to 7."""
 
 REASON_QUESTIONS = (
     "Please analyze all the clues in the video and reason out the emotional label of the person "
@@ -36,7 +36,7 @@ REASON_QUESTIONS = (
 """The original's pool for [reason] (reason_instruction_pool of its data sets)."""
 
 WHY_QUESTION = f"[reason] {REASON_QUESTIONS[2]}"
-"""What we ask, greedily, where a caller wants to know why and has no question of their own."""
+"""The question for a reason where the caller gives none; answered greedily."""
 
 _OTHER_NAMES = {
     "happy": ("happiness", "joy", "joyful"),
@@ -54,12 +54,12 @@ _KIND = {name: label for label, names in _OTHER_NAMES.items() for name in (label
 
 
 def split_labels(text: str) -> tuple[str, ...]:
-    """Of labels with commas between them."""
+    """The labels in a comma-separated text."""
     return tuple(label.strip() for label in text.split(","))
 
 
 def emotion_question(labels: Iterable[str]) -> str:
-    """The original's words (its evaluation script), for any labels."""
+    """The question of the original's evaluation script, for any labels."""
     return (
         "[emotion] Please determine which emotion label in the video represents: "
         f"{', '.join(labels)}."
@@ -67,17 +67,17 @@ def emotion_question(labels: Iterable[str]) -> str:
 
 
 def with_sentence(sentence: str | None, question: str) -> str:
-    """The original's way to put what is said before a question: two spaces between them."""
+    """The question after the spoken sentence, in the original's format, which has two spaces between them."""
     return f"The person in video says: {sentence}.  {question}" if sentence else question
 
 
 def plain(name: str) -> str:
-    """Without what stands around it, in lower case."""
+    """The name in lower case, without surrounding punctuation and white space."""
     return name.strip().strip(".,;:!?\"'").lower()
 
 
 def same_label(name: str, labels: Sequence[str]) -> str | None:
-    """Which of the labels this name means: itself, or the only one that is another word for it."""
+    """The label that this name means: itself, or the only label that it is a synonym of."""
     own = plain(name)
     if own in labels:
         return own
@@ -87,7 +87,7 @@ def same_label(name: str, labels: Sequence[str]) -> str | None:
 
 
 def find_label(text: str, labels: Sequence[str]) -> str | None:
-    """The label that a free answer gives: the answer itself, or what is named last in it."""
+    """The label that a free-text answer gives: the whole answer, or the label named last in it."""
     whole = same_label(text, labels)
     if whole is not None:
         return whole

@@ -1,4 +1,4 @@
-"""No server answers strangers by accident."""
+"""Refuses to start an unauthenticated server on a non-loopback address."""
 
 import ipaddress
 
@@ -8,13 +8,13 @@ from serve_app.settings import AccessSettings
 
 
 def check_exposure(host: str, access: AccessSettings) -> None:
-    """Whoever can reach the port may ask: that must be said, unless only this machine can.
+    """Refuse a configuration that lets other machines ask without a key, unless `access.open` allows it.
 
     Args:
-        host: that Serve's proxy listens on.
+        host: address that Serve's proxy listens on.
 
     Raises:
-        ConfigurationError: other machines can reach it, there are no keys, and nobody said it is meant so.
+        ConfigurationError: other machines can reach it, there are no keys, and `access.open` is false.
     """
     if KeyStore(access.keys_file).is_open and not access.open and not _is_loopback(host):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Further ports that lead to the server: bytes are carried both ways, nothing of them is read."""
+"""Forwards further ports to the server's port: copies bytes both ways without interpreting them."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ CHUNK_BYTES = 1 << 16
 
 @contextmanager
 def forwarding(host: str, ports: Sequence[int], server_port: int) -> Iterator[None]:
-    """Connections to one of `ports` go on to `server_port`, until the block ends.
+    """Forward connections to any of `ports` to `server_port` until the block ends.
 
     Raises:
         OSError: a port is taken.
@@ -44,7 +44,7 @@ async def _listen(host: str, port: int, server_port: int) -> None:
 
 
 async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    """As fast as the target takes it. The target learns how the source ended."""
+    """Copy from source to target at the target's pace, and pass on the end of the stream."""
     try:
         while chunk := await source.read(CHUNK_BYTES):
             target.write(chunk)

@@ -1,4 +1,4 @@
-"""Processes that must not outlive the one they work for, even when that one is killed."""
+"""Ends processes together with the process they work for, even when that one is killed."""
 
 import ctypes
 import os
@@ -11,12 +11,12 @@ ENGINE_OWNER = "EMOTION_LLAMA_ENGINE_OWNER"  # environment: pid of the process t
 
 
 def die_with_parent() -> None:
-    """From now on the kernel kills this process when its parent ends."""
+    """Have the kernel kill this process when its parent ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def own_engines() -> None:
-    """Called before an engine starts: its processes inherit who they belong to."""
+    """Name this process as the owner of the engines it starts. Their processes inherit the variable."""
     os.environ[ENGINE_OWNER] = str(os.getpid())
 
 
@@ -33,11 +33,11 @@ def end_resource_tracker_at_exit() -> None:
 def end_engine_with_owner() -> None:
     """Entry point of `vllm.general_plugins`: vLLM calls it in every process it starts.
 
-    vLLM's EngineCore survives the SIGKILL of its parent and keeps the GPU's memory; the replica
-    that replaces the killed one would not find room. Does nothing under plain vLLM.
+    vLLM's EngineCore survives the SIGKILL of its parent and keeps the GPU's memory, which the replacement
+    of a killed replica needs. Does nothing under plain vLLM.
     """
     owner = os.environ.get(ENGINE_OWNER)
     if owner == str(os.getppid()):
         die_with_parent()
-        if owner != str(os.getppid()):  # it ended in between
+        if owner != str(os.getppid()):  # the owner ended in between
             os._exit(1)

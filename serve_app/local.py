@@ -1,6 +1,6 @@
 """Both stages in one process, without Ray or HTTP.
 
-`emotion-llama ask --model` uses it, and the benchmark as the floor to compare with.
+`emotion-llama ask --model` uses it, and the benchmark as its baseline.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class LocalPipeline:
         self._engine = Engine(checkpoint, engine)
 
     async def answer(self, request: AnswerRequest) -> Answer:
-        """Raises a ServeAppError, the same ones as over HTTP."""
+        """Answer a question. Raises the same ServeAppErrors as over HTTP."""
         started = time.perf_counter()
         clip = await self._pool.decode(request.source, request.decode_options)
         answer = await self._engine.answer(clip, request)
@@ -33,7 +33,7 @@ class LocalPipeline:
         return replace(answer, timings_ms=answer_timings_ms(answer.timings_ms, elapsed_ms))
 
     async def score(self, request: ScoreRequest) -> LabelScores:
-        """Raises a ServeAppError, the same ones as over HTTP."""
+        """Score labels. Raises the same ServeAppErrors as over HTTP."""
         started = time.perf_counter()
         clip = await self._pool.decode(request.source, request.decode_options)
         scores = await self._engine.score(clip, request)

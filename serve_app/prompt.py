@@ -1,4 +1,4 @@
-"""Prompt layouts as data, their way into token ids, and what the original makes of the answer's text."""
+"""Prompt layouts as data, their encoding into token ids, and the original's trimming of the answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ FEATURES = "<FeatureHere>"
 
 @dataclass(frozen=True, slots=True)
 class AnswerTrim:
-    """What the original returns of the model's text: the part between `start` and `end`."""
+    """How the original trims the model's text: to the part between `start` and `end`."""
 
     end: str
     drop: str
@@ -33,18 +33,18 @@ class PromptLayout:
     """One way to put a question and a clip into a prompt. A BOS of its own comes before the template."""
 
     name: LayoutName
-    # `<s>` is the token; of the holes' names, only those in `holes` are more than text.
+    # `<s>` is the special token. Names of holes that are not in `holes` are plain text.
     template: str
     # Where the clip's positions go: all at CLIP_MARKER, or the last four at FEATURES.
     holes: tuple[str, ...]
-    question_end: str  # the question ends in it, whether it was written or not
+    question_end: str  # appended unless the question ends with it already
     trim: AnswerTrim
 
 
 LAYOUTS = {
     layout.name: layout
     for layout in (
-        # The original's API: the doubled [INST] and the literal <FeatureHere> are what it was served with.
+        # The original's API, which doubles [INST] and leaves <FeatureHere> in the prompt as text.
         PromptLayout(
             name="chat",
             template=(
@@ -55,7 +55,7 @@ LAYOUTS = {
             question_end="",
             trim=SERVING_TRIM,
         ),
-        # The published scores.
+        # The layout behind the published scores.
         PromptLayout(
             name="evaluation",
             template=(
@@ -65,7 +65,7 @@ LAYOUTS = {
             question_end=" ",
             trim=EVALUATION_TRIM,
         ),
-        # What the weights were trained with: the last four positions stand at <FeatureHere>.
+        # The layout of the training: the last four positions stand at <FeatureHere>.
         PromptLayout(
             name="training",
             template=(
@@ -95,17 +95,17 @@ class Prompt:
 def encode_prompt(
     options: PromptOptions, question: str, tokenizer: Tokenizer, history: Sequence[Turn] = ()
 ) -> Prompt:
-    """Ids of one question in a layout, after earlier ones about the same clip.
+    """Token ids of a question in a layout, after earlier turns about the same clip.
 
-    The first question stands in the layout; each later one follows as the original's demo page has it,
-    but for the answer in between, which that page leaves out.
+    The first question stands in the layout. Each later one follows as on the original's demo page, but
+    after the previous answer, which that page leaves out.
 
-    By default the question stays text, whatever it spells. With `parity: reference` it may hold special
-    tokens, as in the original.
+    Special tokens in a question are encoded as plain text by default, and as special tokens with
+    `parity: reference`, as in the original.
 
     Raises:
-        InvalidRequestError: with `parity: reference`, the question spells a hole of the layout, which
-            the original does not survive either.
+        InvalidRequestError: with `parity: reference`, the question contains a hole of the layout, on which
+            the original fails, too.
     """
     layout = LAYOUTS[options.layout]
     first, *later = [*(turn.question for turn in history), question]

@@ -1,4 +1,4 @@
-"""Requests per key or address and time: counted in one place, so that all replicas share a limit."""
+"""Rate limits per key or address, counted in one place so that all replicas share them."""
 
 import math
 import time
@@ -12,21 +12,21 @@ from limits.strategies import FixedWindowRateLimiter
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What became of one request."""
+    """The decision about one request, and the state of its limit."""
 
     is_allowed: bool
     limit: int  # requests
     remaining: int
     window_s: int
     reset_s: int  # until the window ends
-    rate: str  # in words
+    rate: str  # for messages, such as "10 per 1 minute"
 
 
 class RateCounter(Protocol):
-    """Counts in this process, or asks an actor that counts for all."""
+    """Counts requests, in this process or through an actor that counts for all replicas."""
 
     async def take(self, who: str, rate: str) -> Allowance:
-        """Counts one request of `who`. `rate`: one of settings.Rate."""
+        """Count one request of `who` against `rate`, which is a settings.Rate."""
 
 
 class MemoryCounter:

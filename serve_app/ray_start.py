@@ -2,23 +2,24 @@
 
 import os
 
-MIN_LOCAL_CPUS = 2  # what our stages ask for together, also on a machine with one core
+MIN_LOCAL_CPUS = 2  # our stages need as many together, even on a machine with one core
 LOCAL_OBJECT_STORE_BYTES = 1 << 30  # a clip is 0.6 MB plus 32 kB per second
 
 
 def prepare_ray_environment() -> None:
-    """Variables that Ray's processes read when they start; what the operator set wins."""
+    """Set variables that Ray's processes read when they start. The operator's own values win."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Each request is a line of a worker's output, whose file would grow without an end.
+    # Each request logs a line to a worker's output file, which would grow without limit.
     os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(100 << 20))
     os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "3")
 
 
 def start_ray(address: str | None, namespace: str, metrics_port: int | None = None) -> None:
-    """`address` of a running cluster; None starts one that ends with `ray.shutdown`.
+    """Connect to a cluster, or start one.
 
     Args:
-        metrics_port: of the node that is started; None is any.
+        address: address of a running cluster; None starts one that ends with `ray.shutdown`.
+        metrics_port: metrics port of the started node; None: any free port.
     """
     import ray
 

@@ -1,4 +1,4 @@
-"""Reads serve.yaml strictly: misspelt keys, which Serve's own schema lets pass, are errors here."""
+"""Reads serve.yaml strictly: unknown keys, which Serve's own schema accepts, are errors here."""
 
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -22,12 +22,12 @@ DEPLOYMENT_NAMES = frozenset({"Ingress", "Preprocessor", "Generator"})
 
 
 def load_serve_config(path: Path, model: Path | None = None, port: int | None = None) -> Any:
-    """serve.yaml as Serve's schema, every key checked.
+    """Load serve.yaml and check every key.
 
     Args:
-        model: replaces args.model. Relative model paths are resolved against the working folder:
-            replicas have another one.
-        port: replaces http_options.port and args.extra_ports: this one alone.
+        model: replaces args.model. Relative model paths are made absolute, because replicas have another
+            working folder.
+        port: the only port, in place of http_options.port and args.extra_ports.
 
     Returns:
         A ServeDeploySchema.
@@ -73,7 +73,7 @@ def _validated(model: type[Model], value: Any, where: str, path: Path) -> Model:
 
 
 def _parse(raw: dict[str, Any], path: Path) -> Any:
-    """Serve imports the classes it finds: an autoscaling policy, a request router."""
+    """Parse by Serve's schema, which also imports the classes it names (policies, request routers)."""
     try:
         return _validated(ServeDeploySchema, raw, "", path)
     except (AttributeError, ImportError) as error:
@@ -83,7 +83,7 @@ def _parse(raw: dict[str, Any], path: Path) -> Any:
 
 
 def app_settings(config: Any) -> AppSettings:
-    """The `args:` of a loaded config."""
+    """The application's settings: `args:` of a loaded config."""
     return AppSettings.model_validate(config.applications[0].args)
 
 
@@ -107,19 +107,19 @@ def _reject_unknown_keys(node: Any, schema: type[BaseModel], where: str, path: P
         if key not in schema.model_fields:
             raise ConfigurationError(f"{path}: unknown key {here}")
         below = _model_in(schema.model_fields[key].annotation)
-        if below is not None:  # None: a free mapping, such as args, which AppSettings checks
+        if below is not None:  # None: a mapping of any keys, such as args, which AppSettings checks
             _reject_unknown_keys(value, below, here, path)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in a field's annotation, inside lists, unions and optionals."""
+    """The pydantic model in a field's annotation, also inside lists, unions and optionals."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def _check_policy(config: Any, path: Path) -> None:
-    """What would come out only when Serve's controller makes the policy."""
+    """Check the policy's arguments now, not only when Serve's controller creates the policy."""
     generator = next(
         each for each in config.applications[0].deployments if each.name == "Generator"
     )
@@ -132,9 +132,9 @@ def _check_policy(config: Any, path: Path) -> None:
 
 
 def _check_times(config: Any, limits: LimitSettings, path: Path) -> None:
-    """Serve may end no request before our limits do: not by its proxy, nor with a replica that goes."""
+    """Check that Serve's timeouts, in its proxy and for stopping a replica, are not below our limits."""
     deadline_s = limits.request_timeout_s
-    # Serve's time of a request begins with its first byte; ours begins when the body is there.
+    # Serve's time for a request starts with its first byte; ours starts when the body is complete.
     slowest_body_s = limits.body_timeout_s + limits.max_body_bytes / limits.min_body_bytes_per_s
     proxy_s = config.http_options.request_timeout_s
     if proxy_s is not None and proxy_s <= slowest_body_s + deadline_s:
@@ -156,7 +156,7 @@ def _check_times(config: Any, limits: LimitSettings, path: Path) -> None:
 
 
 def _check_deployments(application: dict[str, Any], path: Path) -> None:
-    """One that is left out would run with Serve's defaults: an unlimited queue among them."""
+    """Check that every deployment is listed: others would have Serve's defaults, such as unlimited queues."""
     deployments = application.get("deployments")
     if not isinstance(deployments, list) or not all(isinstance(d, dict) for d in deployments):
         raise ConfigurationError(f"{path}: applications.0.deployments: expected a list of mappings")

@@ -1,7 +1,8 @@
 """LLaMA's tokenizer as each of the two published environments of the original encodes and decodes.
 
 The environment file pins transformers 4.30.0, the API's requirements 4.35.0. They differ after a special
-token, and no flag of today's transformers equals either (docs/fidelity.md): both are restated here.
+token, and no option of current transformers reproduces either (docs/fidelity.md), so both are reimplemented
+here.
 """
 
 import re
@@ -15,13 +16,13 @@ from serve_app.types import Tokenization
 
 UNK, BOS, EOS = "<unk>", "<s>", "</s>"
 PAD = "$$"  # the original's pad token; an id only where the vocabulary has such a piece
-SPACE = "▁"  # how sentencepiece writes one
+SPACE = "▁"  # how sentencepiece writes a space
 
 _SPECIAL = re.compile(f"({UNK}|{BOS}|{EOS})")
 
 
 def split_special(text: str) -> list[str]:
-    """Alternates plain text and special tokens, with plain text (perhaps empty) at both ends."""
+    """Plain text and special tokens alternately, with plain text (perhaps empty) at both ends."""
     return _SPECIAL.split(text)
 
 
@@ -51,11 +52,11 @@ class Tokenizer:
         return int(self._pieces.piece_size())
 
     def encode(self, segment: Sequence[str], tokenization: Tokenization) -> list[int]:
-        """Ids of one segment of a prompt, without a BOS of their own.
+        """Token ids of one segment of a prompt, without a BOS in front.
 
         Args:
-            segment: plain text and special tokens in turn, as `split_special` gives them. Plain text
-                that spells a special token stays text.
+            segment: plain text and special tokens alternately, as from `split_special`. Special tokens
+                within plain text are encoded as text.
         """
         if tokenization == "4.30":
             return self._encode(segment, self._encode_prefixed)
@@ -89,7 +90,7 @@ class Tokenizer:
     def _encode_bare(self, text: str) -> list[int]:
         if not text.startswith((SPACE, " ")):
             return list(self._bare.encode(text))
-        # sentencepiece would swallow a leading space; behind another piece it stays.
+        # sentencepiece would drop a leading space; after another piece it keeps it.
         return list(self._bare.encode(UNK + text))[self._num_unk_pieces :]
 
 

@@ -11,7 +11,7 @@ import pytest
 # Before anything imports Ray: its token would be written into the home folder.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-# Nobody waits for what is seen of a server: Ray's metrics, and the spans.
+# Short periods, so that tests need not wait for Ray's metrics and for spans.
 os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 Ray spells it so
 os.environ["OTEL_BSP_SCHEDULE_DELAY"] = "200"
 # A handle's background task would start a second Ray after the first one's shutdown.

@@ -1,12 +1,12 @@
-"""The waveform the original's library makes of a clip: samples picked from 44.1 kHz, none filtered.
+"""The waveform that the original's library makes of a clip: samples picked from 44.1 kHz without a filter.
 
 The original extracts sound with moviepy 1.0.3: `VideoFileClip(path).audio.write_audiofile(...,
 fps=16000, ffmpeg_params=["-ac", "1"])`. For each sample wanted, moviepy takes the nearest one of
 ffmpeg's 44.1 kHz stereo, through a buffer that it refills off by one and, where the sound ends before
-the container, addresses from the wrong end. All of that is repeated here: the released demo hears
-through it.
+the container, addresses from the wrong end. All of that is reproduced here, because the released demo's
+model gets its sound so.
 
-What it does is told by moviepy 1.0.3: FFMPEG_AudioReader in audio/io/readers.py, AudioClip.iter_chunks
+The code in moviepy 1.0.3: FFMPEG_AudioReader in audio/io/readers.py, AudioClip.iter_chunks
 and to_soundarray in audio/AudioClip.py, ffmpeg_parse_infos in video/io/ffmpeg_reader.py.
 """
 
@@ -23,7 +23,7 @@ from serve_app.media.movie_header import movie_duration_us
 from serve_app.settings import MediaSettings
 from serve_app.types import SAMPLE_RATE
 
-SOURCE_RATE = 44_100  # Hz; moviepy has ffmpeg resample everything to it
+SOURCE_RATE = 44_100  # Hz; moviepy lets ffmpeg resample everything to this rate
 CHUNK_SAMPLES = 2000  # at most, at SAMPLE_RATE: write_audiofile's buffersize
 MAX_BUFFER_FRAMES = 200_000  # AudioFileClip's buffersize: 4.5 s
 PEAK = 32_440  # moviepy clips at 0.99 of full scale
@@ -36,7 +36,7 @@ Pcm = npt.NDArray[np.int16]
 
 
 class ReferenceCollector(AudioCollector):
-    """Collects what moviepy has ffmpeg decode, and picks from it."""
+    """Collects the sound as ffmpeg decodes it for moviepy, and picks samples from it."""
 
     rate: ClassVar[int] = SOURCE_RATE
     layout: ClassVar[Literal["mono", "stereo"]] = "stereo"
@@ -44,7 +44,7 @@ class ReferenceCollector(AudioCollector):
     def __init__(
         self, stream: AudioStream, settings: MediaSettings, duration_us: int | None
     ) -> None:
-        """`duration_us`: of the whole clip, see `stated_duration_us`. Raises ClipOverLimitError."""
+        """`duration_us` is that of the whole clip, see `stated_duration_us`. Raises ClipOverLimitError."""
         super().__init__(stream, settings)
         if duration_us is not None:
             check_duration(duration_us / MICROSECONDS, settings)
@@ -66,18 +66,18 @@ class ReferenceCollector(AudioCollector):
 
 
 def stated_duration_us(container: InputContainer, data: bytes) -> int | None:
-    """What `ffmpeg -i` would take for the clip's duration; None where it would print N/A.
+    """The clip's duration as `ffmpeg -i` would determine it; None where it would print N/A.
 
-    The original's ffmpeg believes the header of an mp4 even where its tracks last shorter.
+    The original's ffmpeg uses the header of an mp4 even where the tracks are shorter.
     """
     duration_us = movie_duration_us(data) or container.duration
     return duration_us if duration_us and duration_us > 0 else None
 
 
 def printed_duration_s(duration_us: int) -> float:
-    """What moviepy reads from the line `Duration: 00:00:04.76` of `ffmpeg -i`.
+    """The duration that moviepy reads from the line `Duration: 00:00:04.76` of `ffmpeg -i`.
 
-    Added up as moviepy does: the last bit of the sum decides how many samples there are.
+    Summed in moviepy's order, because the last bit of the sum decides the number of samples.
     """
     minutes, centiseconds = divmod((duration_us + CENTISECOND // 2) // CENTISECOND, MINUTE)
     return centiseconds / 100 + 60.0 * minutes
@@ -88,12 +88,12 @@ def reference_waveform(pcm: Pcm, duration_s: float) -> npt.NDArray[np.int16]:
 
     Args:
         pcm: all of the clip's sound; at least one frame.
-        duration_s: the container's, see `printed_duration_s`; longer or shorter than the sound.
+        duration_s: the container's duration, see `printed_duration_s`; may differ from the sound's.
     """
     num_samples = int(SAMPLE_RATE * duration_s)
     num_chunks = num_samples // CHUNK_SAMPLES + 1
     bounds = np.linspace(0, num_samples, num_chunks + 1, dtype=int)
-    # One in 160 lies halfway between two frames: the same roundings in the same order decide which.
+    # One time in 160 lies halfway between two frames, so roundings must be moviepy's, in its order.
     times_s = (1.0 / SAMPLE_RATE) * np.arange(num_samples)
     wanted = np.round(SOURCE_RATE * times_s).astype(int)
     buffer = _Buffer(pcm, duration_s)
@@ -103,7 +103,9 @@ def reference_waveform(pcm: Pcm, duration_s: float) -> npt.NDArray[np.int16]:
 
 def _mono(frames: Pcm) -> npt.NDArray[np.int16]:
     left, right = np.clip(frames, -PEAK, PEAK).astype(np.int32).T
-    mono: npt.NDArray[np.int16] = ((left + right + 1) >> 1).astype(np.int16)  # swr's way to halve
+    mono: npt.NDArray[np.int16] = ((left + right + 1) >> 1).astype(
+        np.int16
+    )  # as libswresample halves
     return mono
 
 
@@ -112,7 +114,7 @@ def _buffer_size(duration_s: float) -> int:
 
 
 class _Buffer:
-    """The part of the sound that moviepy holds: `frames`, which it takes to begin at `start`."""
+    """moviepy's buffer: a part of the sound, `frames`, which moviepy assumes to begin at `start`."""
 
     def __init__(self, pcm: Pcm, duration_s: float) -> None:
         self._pcm = pcm
@@ -121,16 +123,18 @@ class _Buffer:
         self._frames = self._read(self._size)
 
     def pick(self, wanted: npt.NDArray[np.int_]) -> Pcm:
-        """One frame for each of `wanted`, which are in order and not negative."""
+        """The frames at the indices `wanted`, which are ascending and not negative."""
         if not self._holds(wanted[0]):
             self._refill(wanted[0])
         elif not self._holds(wanted[-1]):
             self._refill(wanted[-1])
         held, half = len(self._frames), self._size // 2
         indices = wanted - self._start
-        if held < half:  # meant for a buffer that is filled from its end; negative ones wrap around
+        if (
+            held < half
+        ):  # moviepy shifts them as if the buffer were filled from its end; negative ones wrap
             indices = indices - (half - held + 1)
-        # Past the end moviepy repeats the last frame. Before the beginning it fails, which it reaches
+        # Past the end moviepy repeats the last frame. It fails on indices before the beginning, which occur
         # where the sound would not fill a quarter of the buffer.
         return self._frames[np.clip(indices, -held, held - 1)]
 
@@ -140,7 +144,9 @@ class _Buffer:
     def _refill(self, centre: int) -> None:
         start, end = max(0, centre - self._size // 2), self._start + self._size
         if start < end < start + self._size:
-            num_kept = end - start + 1  # one too many: what follows is late by one frame
+            num_kept = (
+                end - start + 1
+            )  # moviepy keeps one too many: all later frames are late by one
             read = self._read(self._size - num_kept)
             self._frames = np.concatenate([self._frames[-num_kept:], read])
         else:
@@ -149,7 +155,7 @@ class _Buffer:
         self._start = start
 
     def _read(self, num_frames: int) -> Pcm:
-        """Less at the end of the sound; the position is what moviepy believes it to be."""
+        """Read up to so many frames; fewer at the end. The position advances as moviepy's does."""
         read = self._pcm[self._position : self._position + num_frames]
         self._position += num_frames
         return read

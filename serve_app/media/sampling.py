@@ -1,4 +1,4 @@
-"""Uniform frames through decord: about twice as fast as decoding every frame, where it works."""
+"""Uniformly spaced frames read by decord, about twice as fast as decoding every frame. Not all files work."""
 
 import io
 from collections.abc import Iterator
@@ -11,8 +11,10 @@ from serve_app.media.picture import Picture
 from serve_app.media.timeline import Timeline
 
 NUM_SAMPLED_FRAMES = 16
-MIN_SIDE_PX = 128  # in narrower pictures decord takes the padding of a row for more channels
-ANY_DAMAGE = "0.000001"  # share of frames that decord may replace by a neighbour: none
+MIN_SIDE_PX = 128  # below this decord takes the padding of a row for further channels
+ANY_DAMAGE = (
+    "0.000001"  # fraction of frames that decord may replace by a neighbour: practically none
+)
 
 
 class DecordUnfitError(Exception):
@@ -22,7 +24,7 @@ class DecordUnfitError(Exception):
 def sampled_pictures(data: bytes, size: tuple[int, int], timeline: Timeline) -> Iterator[Picture]:
     if min(size) < MIN_SIDE_PX:
         raise DecordUnfitError(f"{size[0]}x{size[1]} is too narrow")
-    import decord  # here: only this frame choice needs it, and it loads a second FFmpeg
+    import decord  # imported late: only this frame choice needs it, and it loads a second FFmpeg
 
     decord.logging.set_level(decord.logging.FATAL)
     try:
@@ -34,7 +36,7 @@ def sampled_pictures(data: bytes, size: tuple[int, int], timeline: Timeline) -> 
             yield Picture(_image(rgb), timeline.seconds(timeline.ticks[index]))
     except DecordUnfitError:
         raise
-    except Exception as error:  # decord's own errors share no base, and it asserts on user input
+    except Exception as error:  # decord's errors have no common base, and it asserts on user input
         raise DecordUnfitError(str(error)) from error
 
 

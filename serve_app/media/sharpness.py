@@ -1,4 +1,4 @@
-"""Chooses the sharpest of several pictures, as sharp as it looks at the size the model sees."""
+"""Chooses the sharpest of several pictures, judged at the size the model sees."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from serve_app.media.picture import Picture
 
 
 def sharpest(pictures: Iterable[Picture], image_size: int) -> Picture | None:
-    """Takes them one by one, so that only two are in memory at a time."""
+    """The sharpest picture. Takes them one by one, so that only two are in memory at a time."""
     return max(pictures, key=lambda picture: sharpness(picture.image, image_size), default=None)
 
 

@@ -37,7 +37,7 @@ def read_source(source: ClipSource, settings: MediaSettings) -> bytes:
 
 
 def resolve_path(path: str, settings: MediaSettings) -> Path:
-    """The file that `path` really names, symlinks followed. Outside the roots nothing is told."""
+    """The file that `path` names, symlinks resolved. Outside the allowed roots nothing about it is told."""
     if not path or not path.isprintable():
         raise InvalidRequestError(f"{path!r} is not a path: it is empty or holds odd characters")
     resolved = Path(os.path.realpath(path))
@@ -55,22 +55,22 @@ def _read_file(path: Path, settings: MediaSettings) -> bytes:
     try:
         with open(path, "rb", opener=_open) as file:
             _check_opened(file.fileno(), path, settings)
-            data = file.read(settings.max_clip_bytes + 1)  # it may have grown since
+            data = file.read(settings.max_clip_bytes + 1)  # the file may have grown since the check
     except OSError as error:
         raise _explain(error, path) from error
-    if data is None:  # a file of a kernel that has nothing to say, and would have us wait
+    if data is None:  # a kernel file without data, which a blocking read would wait for
         raise UndecodableClipError(f"{path} cannot be read: it holds nothing yet")
     _check_size(len(data), settings)
     return data
 
 
 def _open(path: str, flags: int) -> int:
-    # Neither waits for the other end of a pipe nor follows a link put there since it was resolved.
+    # Do not wait for the other end of a pipe, nor follow a link that was put there after `resolve_path`.
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _check_opened(descriptor: int, path: Path, settings: MediaSettings) -> None:
-    """Of the folders above it, too, any may have become a link since: what counts is what is open."""
+    """Check the opened file itself: any folder of its path may have become a link since `resolve_path`."""
     _check_inside(Path(os.readlink(f"/proc/self/fd/{descriptor}")), path, settings)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):

@@ -1,4 +1,4 @@
-"""When the frames of a video are shown, counted from its packets rather than believed."""
+"""When the frames of a video are shown, computed from its packets instead of its header."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Timeline:
     ticks: list[int]
     last_duration: int  # ticks for which the last frame is shown
     time_base: Fraction
-    num_hidden: int  # frames before the first shown one: an edit list cut them off
+    num_hidden: int  # frames before the first shown one, cut off by an edit list
     num_packets: int
 
     @property
@@ -25,21 +25,21 @@ class Timeline:
         return self.seconds(self.ticks[-1] + self.last_duration)
 
     def seconds(self, tick: int) -> float:
-        """From the start of the video."""
+        """Seconds from the start of the video to a tick."""
         return float((tick - self.ticks[0]) * self.time_base)
 
     def tick(self, time_s: float) -> int:
-        """The first tick at or after `time_s`, but for the rounding of a float."""
+        """The first tick at or after `time_s`, with a tolerance for float rounding."""
         return self.ticks[0] + math.ceil(time_s / self.time_base - 1e-6)
 
     def uniform(self, num_frames: int) -> list[int]:
-        """Indices into `ticks`, up to `num_frames`, evenly spread, first and last included."""
+        """Up to `num_frames` evenly spaced indices into `ticks`, the first and last included."""
         positions = np.linspace(0, len(self.ticks) - 1, num_frames)
         return sorted({round(position) for position in positions.tolist()})
 
 
 def timeline_of(packets: Sequence[VideoPacket]) -> Timeline | None:
-    """None where no packet is to be shown."""
+    """The timeline of these packets; None where none of them is shown."""
     shown = sorted((p for p in packets if not p.is_discard), key=shown_at)
     if not shown:
         return None
@@ -49,10 +49,10 @@ def timeline_of(packets: Sequence[VideoPacket]) -> Timeline | None:
 
 
 def shown_at(packet: VideoPacket) -> int:
-    """AVI stores no time of showing; what it stores is in order."""
+    """Tick at which a packet is shown. AVI has no pts; its dts are in order of showing."""
     return next((tick for tick in (packet.pts, packet.dts) if tick is not None), 0)
 
 
 def shown_until_s(packet: VideoPacket) -> float:
-    """In seconds on the container's clock."""
+    """End of a packet's showing, in seconds on the container's clock."""
     return float((shown_at(packet) + (packet.duration or 0)) * packet.time_base)

@@ -1,4 +1,4 @@
-"""Decodes the frame of the video that was asked for, and as few others as it takes."""
+"""Decodes the requested frame of the video, and as few others as possible."""
 
 from collections.abc import Iterator
 
@@ -22,23 +22,23 @@ class VideoDecoder:
         return context.width, context.height
 
     def notes(self) -> list[str]:
-        """What was worked around."""
+        """Notes about worked-around damage."""
         return [f"damaged packets of video skipped: {self.num_damaged}"] if self.num_damaged else []
 
     def decode(self, packet: VideoPacket | None) -> list[VideoFrame]:
-        """No packet drains the decoder."""
+        """Decode one packet; None drains the decoder."""
         frames = decode_packet(self._stream.codec_context, packet)
         self.num_damaged += frames is None
         return frames or []
 
     def decode_opening(self, packet: VideoPacket) -> list[VideoFrame]:
-        """The first frame at once, not after those the decoder collects to put them in order."""
+        """Decode the first packet without waiting for the frames that the decoder collects for reordering."""
         frames = self.decode(packet)
         opens = packet.is_keyframe and packet.pts == self._stream.start_time
         if frames or packet.is_discard or not opens:
             return frames
         frames = self.decode(None)
-        if frames and not frames[0].interlaced_frame:  # its other half may be in the next packet
+        if frames and not frames[0].interlaced_frame:  # its second field may be in the next packet
             return frames
         self._stream.codec_context.flush_buffers()
         return self.decode(packet)
@@ -51,7 +51,7 @@ class VideoDecoder:
 
 
 def frame_at(target: int, decoder: VideoDecoder, packets: list[VideoPacket]) -> VideoFrame | None:
-    """The first frame at or after the tick `target`; the last one before it where none follows."""
+    """The first frame at or after the tick `target`, or the last frame if there is none."""
     start = _last_key(packets, target)
     return _frame_from(target, decoder, packets[start:]) or _frame_from(target, decoder, packets)
 
@@ -67,6 +67,6 @@ def _frame_from(
 
 
 def _last_key(packets: list[VideoPacket], target: int) -> int:
-    """Index of the last key frame shown no later than `target`: decoding can start there."""
+    """Index of the last key frame shown no later than `target`, where decoding can start."""
     keys = (i for i, p in enumerate(packets) if p.is_keyframe and shown_at(p) <= target)
     return max(keys, default=0)

@@ -1,4 +1,4 @@
-"""librosa's statistics of a voice: how loud, how high, how often it pauses."""
+"""Statistics of a voice by librosa: loudness, pitch and pauses."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ from serve_app.types import SAMPLE_RATE, VoiceStatistics
 FULL_SCALE = 32_768  # of an int16 sample
 FLOOR_DB = -120.0
 
-MIN_PITCH_HZ, MAX_PITCH_HZ = 65.0, 500.0  # from a low man's voice to a child's
+MIN_PITCH_HZ, MAX_PITCH_HZ = 65.0, 500.0  # from a low male voice to a child's
 PITCH_WINDOW = 1024  # samples: 64 ms, four periods of the lowest pitch
 PITCH_STEP = 0.2  # semitones; librosa's 0.1 takes three times as long
 SILENCE_DB = 35.0  # below the loudest moment
@@ -58,7 +58,7 @@ def _pitch_hz(sound: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def _pauses_s(sound: npt.NDArray[np.float32]) -> list[float]:
-    """Lengths of the silences between sounds: not before the first, nor after the last."""
+    """Durations of the silences between sounds, without those before the first and after the last."""
     if not sound.any():
         return []
     from librosa.effects import split
@@ -69,34 +69,34 @@ def _pauses_s(sound: npt.NDArray[np.float32]) -> list[float]:
 
 
 def warm_up() -> None:
-    """Imports librosa and has numba compile what is used: 3 s, and 15 s the very first time."""
+    """Import librosa and have numba compile what is used: 3 s, or 15 s the first time on a machine."""
     folder = _cache_dir()
     os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
     time_s = np.arange(int(WARM_UP_S * SAMPLE_RATE)) / SAMPLE_RATE
-    # One process at a time: two that fill numba's cache at once may leave an index that leads to the wrong
-    # code, and every later one ends in it with a segmentation fault.
+    # One process at a time: two that fill numba's cache at once may leave an index that points to the wrong
+    # code, and every later process would end with a segmentation fault.
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         voice_statistics((np.sin(2 * np.pi * 150 * time_s) * FULL_SCALE / 2).astype(np.int16))
 
 
 def _cache_dir() -> Path:
-    """Per user: numba's default, beside librosa's own files, is often not writable."""
+    """A folder per user for numba's cache. Its default, next to librosa's files, is often not writable."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     usual = base / "emotion-llama-serve" / "numba"
-    if usual.is_absolute() and _is_ours(usual):  # not where there is no home
+    if usual.is_absolute() and _is_ours(usual):  # relative where there is no home folder
         return usual
-    # Numba runs what it finds there, so in a folder for all users it must be nobody else's.
+    # Numba runs the code it finds there, so in a folder shared by all users it must belong to us.
     ours = Path(tempfile.gettempdir()) / f"emotion-llama-serve-{os.getuid()}"
     return ours if _is_ours(ours) else Path(tempfile.mkdtemp(prefix="emotion-llama-serve-"))
 
 
 def _is_ours(folder: Path) -> bool:
-    """Makes it where it is not there. Nobody else may write to it, or have put a link there."""
+    """Whether the folder, created if missing, is a real folder that only we may write to."""
     try:
         folder.mkdir(0o700, parents=True, exist_ok=True)
         status = folder.lstat()
-        tempfile.TemporaryFile(dir=folder).close()  # a read-only mount refuses root, too
+        tempfile.TemporaryFile(dir=folder).close()  # fails on a read-only mount, even for root
     except OSError:
         return False
     private = status.st_uid == os.getuid() and not status.st_mode & 0o022

@@ -1,4 +1,4 @@
-"""What runs inside a decode process, and inside the one for the voice."""
+"""The tasks that run in decode processes and in the voice process."""
 
 import hashlib
 import time
@@ -29,11 +29,11 @@ def start_voice_worker(settings: MediaSettings) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HeldClip:
-    """In place of a clip that whoever asks has decoded already."""
+    """Returned instead of a clip that the caller already holds."""
 
     sha256: str  # of the bytes that were read
     read_ms: float
-    decode_ms: float  # of reading them, and finding out
+    decode_ms: float  # of reading and hashing
 
 
 def decode_source(
@@ -43,9 +43,9 @@ def decode_source(
     image_size: int,
     held: Collection[str] = (),
 ) -> Clip | HeldClip:
-    """Reads the source, and decodes it within the CPU time a clip may take unless its digest is held.
+    """Reads the source and, unless its digest is in `held`, decodes it, within the CPU time of one clip.
 
-    The times it took are in what is returned. Raises one of errors.py's classes, or MemoryError.
+    The result has the times that this took. Raises one of errors.py's classes, or MemoryError.
     """
     started = time.perf_counter()
     allow_cpu(settings.decode_timeout_s)
@@ -64,7 +64,7 @@ def decode_data(
     settings: MediaSettings,
     image_size: int,
 ) -> Clip:
-    """Decodes a clip, or takes it as it was decoded beforehand, and adds its features.
+    """Decodes a clip, or reads a preprocessed one, and adds its features.
 
     Raises one of errors.py's classes, or MemoryError.
     """

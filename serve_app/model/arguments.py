@@ -1,13 +1,13 @@
 """Names that the plugin and its callers share. Importing them costs nothing."""
 
 MODALITY = "video"
-"""Of a clip. A built-in name: vLLM's OpenAI layer knows no others."""
+"""The modality of a clip in vLLM. One of its built-in names: its OpenAI server accepts no others."""
 
 CLIP_MARKER = "<VideoHere>"
-"""Where a clip goes in a text prompt."""
+"""The clip marker: stands for the clip in a text prompt."""
 
 BEFORE_FEATURES = "ids_before_features"
-"""In `mm_processor_kwargs`: token ids that come before the clip's last four positions (processing.py)."""
+"""Key in `mm_processor_kwargs`: token ids that come before the clip's last four positions (processing.py)."""
 
 REPETITION_PENALTY = "generated_repetition_penalty"
-"""In `SamplingParams.extra_args`: the original's penalty; absent or 1 is none (repetition_penalty.py)."""
+"""Key in `SamplingParams.extra_args`: the original's penalty; absent or 1: none (repetition_penalty.py)."""

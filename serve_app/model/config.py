@@ -18,10 +18,10 @@ class EmotionLlamaConfig(PretrainedConfig):
         video_token_index: id of the clip marker in a prompt; None means the first id past the
             vocabulary, so that the embedding table keeps its published shape.
         face_config: an optional tower for the face, any transformers vision model (a FaceMAE encoder
-            is a ViT); None: clips bring a ready feature, or zeros stand in for it as in the released demo.
-        temporal_config: the same for the movement, such as a VideoMAEConfig.
+            is a ViT); None: clips have a ready feature, or zeros are used as in the released demo.
+        temporal_config: an optional tower for movement, such as a VideoMAEConfig.
         face_feature_size: width of a face feature; a face tower's hidden_size where there is one.
-        temporal_feature_size: likewise.
+        temporal_feature_size: width of a temporal feature, likewise.
         patches_per_group: neighbouring patches (in raster order) that become one position.
         vision_post_norm_eps: eps of the norm after the vision tower. The original's `ln_vision` is a
             plain LayerNorm (1e-5), while the blocks inside use vision_config.layer_norm_eps (1e-6).
@@ -90,7 +90,7 @@ class EmotionLlamaConfig(PretrainedConfig):
 
 
 def tower_input_shape(tower: PretrainedConfig) -> tuple[int, ...]:
-    """Of a face or temporal tower: (channels, S, S), with num_frames in front for video models."""
+    """Input shape of a face or temporal tower: (channels, S, S), after num_frames for video models."""
     picture = (tower.num_channels, tower.image_size, tower.image_size)
     num_frames = getattr(tower, "num_frames", None)
     return picture if num_frames is None else (num_frames, *picture)

@@ -1,7 +1,7 @@
 """EmotionLlamaForConditionalGeneration for vLLM: towers -> projectors -> LLaMA.
 
-The tensors of a checkpoint are those of weights.py. The engine refuses to start when one of them
-is missing or one is left over.
+A checkpoint has the tensors that weights.py lists. The engine refuses to start when one of them is
+missing or there are others.
 """
 
 from collections.abc import Iterable, Iterator
@@ -112,7 +112,7 @@ class EmotionLlamaForConditionalGeneration(
         )
 
     def _feature(self, name: str, clip: dict[str, Any]) -> torch.Tensor:
-        """The ready features (B, width), or those the optional tower of that name computes."""
+        """The ready features (B, width), or those that the optional tower of that name computes."""
         if f"{name}_feature" in clip:
             return _stack(clip[f"{name}_feature"])
         return mean_feature(getattr(self, f"{name}_tower"), _stack(clip[f"{name}_pixels"]))
@@ -135,9 +135,11 @@ class EmotionLlamaForConditionalGeneration(
         return self.language_model.compute_logits(hidden_states)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """Raises:
-        ValueError: a tensor is left over, or a part of a fused one is missing. vLLM itself finds
-            whole tensors that are missing, but is content with a third of a qkv_proj.
+        """Load all tensors.
+
+        Raises:
+            ValueError: there is an unknown tensor, or a part of a fused one is missing. vLLM itself
+                notices missing parameters, but accepts a third of a qkv_proj.
         """
         seen = set()
 

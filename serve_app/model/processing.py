@@ -1,6 +1,6 @@
-"""Clip dicts into tensors and placeholders: the multimodal processor vLLM runs in front of the engine.
+"""Turns clip dicts into tensors and placeholders: the multimodal processor that vLLM runs before the engine.
 
-A clip dict may hold, and nothing else:
+A clip dict may hold these fields and no others:
 
     frame             (S, S, 3) uint8 RGB, S = config.image_size
     waveform          (num_samples,) int16 mono at 16 kHz, at least 400 samples; or instead of it
@@ -11,8 +11,8 @@ A clip dict may hold, and nothing else:
                       in place of the feature, where the checkpoint has that tower: its normalised
                       float32 input, (C, S, S) or (num_frames, C, S, S)
 
-What is left out is filled in by `complete_clip`, as the released demo does for the face and temporal
-features: zeros. Normalising happens on the device (towers.py), so that 0.6 MB of bytes cross the
+`complete_clip` fills in absent fields as the released demo does for the face and temporal features, with
+zeros. Normalising happens on the device (towers.py), so that 0.6 MB of bytes cross the
 process boundary and not 2.4 MB of floats.
 """
 
@@ -68,7 +68,7 @@ def complete_clip(clip: ClipDict, config: EmotionLlamaConfig) -> dict[str, torch
         "face_feature": config.face_feature_size,
         "temporal_feature": config.temporal_feature_size,
     }
-    # What a tower turns into a feature, in place of that feature.
+    # A tower's input, which a clip may have in place of the feature.
     raw_inputs = {"audio_feature": "waveform"} | {
         f"{name}_feature": f"{name}_pixels" for name in tower_configs(config)
     }

@@ -1,4 +1,4 @@
-"""The original's repetition penalty: over BOS and what was generated, never over the prompt.
+"""The original's repetition penalty: over BOS and the generated tokens, never over the prompt.
 
 vLLM's own `repetition_penalty` counts the prompt too, and with it the labels that a question lists. The
 original generates from embeddings, so its penalty sees no prompt ids; transformers starts it with BOS alone.
@@ -21,21 +21,21 @@ from serve_app.model.arguments import REPETITION_PENALTY
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-LIMITS = (0.01, 100.0)  # beyond them a logit may leave what a float holds
+LIMITS = (0.01, 100.0)  # beyond these a logit could overflow
 
 
 @dataclass(slots=True)
 class _Request:
-    """What a row of the batch was asked for, and how far it has been taken into account."""
+    """State of one row of the batch."""
 
     penalty: float
-    generated_ids: Sequence[int]  # vLLM's own list; it grows
-    slot: int | None = None  # of the mask
-    num_seen: int = 0
+    generated_ids: Sequence[int]  # vLLM's own list, which it appends to
+    slot: int | None = None  # row of the mask
+    num_seen: int = 0  # generated ids that are in the mask
 
 
 class GeneratedRepetitionPenalty(LogitsProcessor):
-    """Keeps a mask of seen tokens, so that a step costs the same however long the answers are."""
+    """Keeps a mask of seen tokens per request, so that the cost of a step does not grow with the answers."""
 
     def __init__(
         self, vllm_config: "VllmConfig", device: torch.device, is_pin_memory: bool

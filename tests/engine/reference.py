@@ -87,7 +87,7 @@ class Reference:
     def log_probability(
         self, prompt_token_ids: list[int], clip: Clip, continuation: list[int]
     ) -> float:
-        """Of a whole continuation after the prompt, in one forward pass."""
+        """Log-probability of a whole continuation of the prompt, in one forward pass."""
         ids = torch.tensor([*prompt_token_ids, *continuation])
         embeds = self.llama.get_input_embeddings()(ids)
         embeds[: len(prompt_token_ids)][ids[: len(prompt_token_ids)] == 0] = self.clip_embeddings(

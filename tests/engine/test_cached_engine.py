@@ -1,4 +1,4 @@
-"""Answers given again: the real engine, asked no more often than it has to be."""
+"""The answer cache over the real engine: it is asked no more often than necessary."""
 
 import asyncio
 import dataclasses
@@ -28,7 +28,7 @@ ASKED = AnswerRequest(NO_SOURCE, QUESTION, sampling=GREEDY)
 
 
 class Counted:
-    """The engine, and how often it was asked."""
+    """An engine that counts its calls."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

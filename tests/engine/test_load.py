@@ -1,4 +1,4 @@
-"""What an engine says of its load: by vLLM's gauges, on a real engine."""
+"""The load that a real engine reports, by vLLM's gauges."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A clip that is asked about again is read again and not decoded again: as long as it is the same."""
+"""A clip in the cache is read again but not decoded again, unless its bytes changed."""
 
 import asyncio
 import os
@@ -179,7 +179,7 @@ async def test_a_cancelled_question_spoils_nothing_for_the_others(
 
 
 async def test_one_that_is_held_is_not_lost_while_it_is_read_again(tmp_path: Path) -> None:
-    """The clip goes out of the cache between the question and what the worker finds."""
+    """The clip is evicted from the cache while the worker reads it again."""
     paths = [
         write_clip(tmp_path / f"{n}.mp4", face_frames(n, 1.0), [voice(n, 1.0)]) for n in range(2)
     ]

@@ -1,4 +1,4 @@
-"""What comes out of clips of every kind, and what is said about those that cannot be decoded."""
+"""Decoding clips of every kind, and the errors for those that cannot be decoded."""
 
 import contextlib
 import io

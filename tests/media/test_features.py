@@ -1,4 +1,4 @@
-"""Ready features travel with the clip, and are part of what it is."""
+"""Ready features travel with the clip, and are part of its content hash."""
 
 import hashlib
 import pickle

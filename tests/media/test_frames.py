@@ -1,4 +1,4 @@
-"""The frame that is chosen is the frame that was asked for."""
+"""The chosen frame is the one that was asked for."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A lane's worker while it starts, is cancelled, or is replaced: real processes."""
+"""A lane whose worker starts, is cancelled or is replaced, with real processes."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The pool outlives whatever happens to its workers: real processes, really killed."""
+"""The pool survives whatever happens to its workers: real processes, really killed."""
 
 import asyncio
 import os
@@ -58,7 +58,7 @@ def contents(path: Path) -> ClipSource:
 
 
 async def run(pool: DecodePool, function: Callable[..., Any], *args: Any) -> Any:
-    """Any task in place of a clip, under the same limits."""
+    """Run any task in place of decoding, under the same limits."""
     return await pool._decoders.run("decoding", 1.0, function, *args)
 
 

@@ -1,4 +1,4 @@
-"""What was decoded beforehand comes back the same, and what pretends to be that does not come in."""
+"""Preprocessed clips come back unchanged, and malformed ones are refused."""
 
 import io
 import tracemalloc
@@ -166,7 +166,7 @@ def test_more_bytes_than_the_arrays_can_have_are_refused() -> None:
 
 
 def lying(data: bytes, num_bytes: int) -> bytes:
-    """The same archive, with another size of its one member in the directory."""
+    """The same archive, with a wrong size of its one member in the zip directory."""
     at = data.index(b"PK\x01\x02") + 24
     return data[:at] + num_bytes.to_bytes(4, "little") + data[at + 4 :]
 

@@ -1,4 +1,4 @@
-"""The original's way with sound, restated slowly here, and as it was recorded from the original."""
+"""The original's sound against a slow reimplementation, and against recordings of the original."""
 
 import contextlib
 import itertools
@@ -23,7 +23,7 @@ CLIPS = GOLDENS.parents[2] / "clips"
 
 
 class Reader:
-    """moviepy's reader of sound, frame by frame: a list is its pipe from ffmpeg."""
+    """moviepy's audio reader, frame by frame, with a list in place of its pipe from ffmpeg."""
 
     def __init__(self, pcm: Pcm, duration_s: float) -> None:
         self.pipe = [(int(left), int(right)) for left, right in pcm]

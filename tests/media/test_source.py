@@ -1,4 +1,4 @@
-"""Which paths are read, and what is said about the others."""
+"""Which paths are read, and the errors for the others."""
 
 import errno
 import io

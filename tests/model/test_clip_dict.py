@@ -1,4 +1,4 @@
-"""The clip dict: what is left out is filled in, what is wrong is named."""
+"""The clip dict: absent fields are filled in, wrong ones are named in an error."""
 
 from pathlib import Path
 from typing import Any

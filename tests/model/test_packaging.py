@@ -1,4 +1,4 @@
-"""The plugin as a package: found by its entry point, light until it is used."""
+"""The plugin is found by its entry point, and imports nothing heavy until it is used."""
 
 import subprocess
 import sys

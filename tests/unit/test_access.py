@@ -1,4 +1,4 @@
-"""Keys and rate limits over a fake service: who gets in, what the others are told, and how keys change."""
+"""API keys and rate limits over a fake service: who is let in, what others are answered, how keys change."""
 
 import asyncio
 import hashlib
@@ -154,7 +154,7 @@ def test_keys_change_while_the_server_runs(
     keys_file.write_text(json.dumps({"keys": [entry("bob", "el-new")]}))
     os.utime(keys_file, ns=(time.time_ns(), time.time_ns()))
     assert (status(KEY), status("el-new")) == (401, 200)
-    keys_file.write_text("broken")  # half-written by some editor: nobody is let in or out by it
+    keys_file.write_text("broken")  # as a half-written file: it changes nothing about who is let in
     os.utime(keys_file, ns=(time.time_ns() + 1, time.time_ns() + 1))
     assert (status(KEY), status("el-new")) == (401, 200)
 
@@ -236,7 +236,7 @@ def test_a_key_has_its_own_limit_and_its_own_count(service: FakeService, tmp_pat
         assert statuses("el-a") == [200, 429]
         assert statuses("el-b") == [200, 429]
         assert statuses("el-fast") == [200, 200]
-        # Without a valid key nobody's count moves, and the limit is not told.
+        # A request without a valid key is not counted, and its answer does not name the limit.
         assert "X-RateLimit-Limit" not in client.post("/process_video", json=QUESTION).headers
 
 
@@ -263,7 +263,7 @@ def test_without_keys_only_this_machine_is_served(host: str, starts: bool, keys_
 
 def test_a_replica_refuses_to_serve_strangers_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingress, "_proxy_host", lambda: "0.0.0.0")
-    ours: Any = ingress.Ingress.__mro__[1]  # below what Serve's decorator makes of it
+    ours: Any = ingress.Ingress.__mro__[1]  # the class that Serve's decorator wrapped
     with pytest.raises(ConfigurationError, match="no API keys"):
         ours(None, None, AppSettings(model=Path("/m")))
 
@@ -291,7 +291,7 @@ def test_web_pages_of_the_named_origins_may_call(service: FakeService, keys_file
         assert allowed.headers["Access-Control-Allow-Origin"] == ours
         refused = client.options("/process_video", headers={"Origin": other, **preflight})
         assert "Access-Control-Allow-Origin" not in refused.headers
-        # A page is told why it was refused, too.
+        # A refusal has the CORS headers, too, so that a web page can read the reason.
         stranger = client.post("/process_video", json=QUESTION, headers={"Origin": ours})
         assert stranger.status_code == 401
         assert stranger.headers["Access-Control-Allow-Origin"] == ours

@@ -1,4 +1,4 @@
-"""The rules and the dashboard by themselves; tests/serve holds their metrics to a scrape of the server."""
+"""The rules and the dashboard; tests/serve compares their metrics with a scrape of the server."""
 
 import json
 import shutil

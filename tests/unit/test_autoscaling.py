@@ -26,7 +26,7 @@ def context(
     target: int | None = None,
     bounds: tuple[int, int] = (0, 1000),
 ) -> AutoscalingContext:
-    """Running replicas with these loads; None has not reported yet."""
+    """The context of running replicas with these loads; None: not reported yet."""
     replicas = [f"replica-{number}" for number in range(len(loads))]
     metrics = {
         field.name: {
@@ -116,7 +116,7 @@ def test_the_bounds_hold_whatever_the_load(
 
 
 def test_a_constant_load_comes_to_rest() -> None:
-    """Spread over whatever is running, at 0.01 of the cache each."""
+    """The load is spread over the running replicas, with a cache usage of 0.01 each."""
     for num_requests in range(0, 900, 7):
         sizes = [6]
         for _ in range(40):
@@ -129,7 +129,7 @@ def test_a_constant_load_comes_to_rest() -> None:
 
 
 def test_between_two_sizes_it_does_not_flap() -> None:
-    """Two would be filled to a share of their targets: what they could just carry stays with three."""
+    """A load that two replicas could barely carry stays on three."""
     for share, expected in ((0.8, 2), (0.9, 3), (1.0, 3), (1.1, 3)):
         rate = share * 2 / 3 * AT_TARGET.num_running / (AT_TARGET.num_running + HALF_RATE_SEQS)
         load = EngineLoad(HALF_RATE_SEQS * rate / (1 - rate), 0, 0, MAX_NUM_SEQS)

@@ -1,4 +1,4 @@
-"""The command line's own mistakes: one sentence on stderr and the right exit status."""
+"""Mistakes on the command line: one sentence on stderr and the right exit status."""
 
 import shutil
 import socket

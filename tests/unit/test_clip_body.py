@@ -112,7 +112,7 @@ def test_another_content_type_is_415(client: TestClient) -> None:
 def test_an_upload_touches_no_disk(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Larger than what a form parser would spool to a file."""
+    """The upload is larger than what a form parser would spool to a file."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a file was opened for an upload")
@@ -150,14 +150,14 @@ async def test_bodies_that_fill_the_buffer_together_are_refused(service: FakeSer
         assert "12000000 bytes in all" in refused.json()["details"]
         gate.set()
         assert [(await task).status_code for task in held] == [200, 200]
-        assert (await post()).status_code == 200  # what they held was given back
+        assert (await post()).status_code == 200  # their buffers were released
 
 
 @pytest.mark.parametrize(("pace", "status"), [(20_000, 200), (200, 408)])
 async def test_a_slow_body_may_take_its_time_and_a_trickle_may_not(
     service: FakeService, pace: int, status: int
 ) -> None:
-    """Half a second in all, of which 0.2 s are free and 1000 bytes earn 0.1 s."""
+    """The body takes half a second. The limit is 0.2 s, and 1000 bytes earn 0.1 s more."""
     limits = LimitSettings(body_timeout_s=0.2, min_body_bytes_per_s=10_000)
     api = create_api(service, AppSettings(model=Path("/m"), limits=limits))
 
@@ -178,7 +178,7 @@ async def test_a_slow_body_may_take_its_time_and_a_trickle_may_not(
 def test_fields_in_the_query_are_refused_beside_other_bodies(
     client: TestClient, service: FakeService, form: str
 ) -> None:
-    """They were ignored."""
+    """They used to be ignored."""
     asked: Any = {"json": {"video_path": "/a.mp4", "question": "?"}}
     sent = {"data": {"question": "?"}, "files": FILE} if form == "form" else asked
     response = client.post("/process_video", params={"temperature": "0", "other": "1"}, **sent)
@@ -209,7 +209,7 @@ def test_a_whole_number_may_have_a_point(client: TestClient, service: FakeServic
 
 
 def test_a_feature_beyond_float32_is_refused(client: TestClient) -> None:
-    """It would have become infinite."""
+    """It used to become infinite."""
     features = {"features": {"face_feature": [1e39]}}
     body = {"video_path": "/a.mp4", "question": "?"}
     response = client.post("/process_video", json=body | features)

@@ -18,7 +18,7 @@ FILE = re.compile(r"(?<![\w/])(?:scripts|serve_app|tests|configs|cluster)/[\w/.-
 
 
 def anchors(page: Path) -> set[str]:
-    """As GitHub makes them of headings."""
+    """The anchors that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
@@ -30,7 +30,7 @@ def parts() -> set[str]:
 
 
 def imports(part: str) -> set[str]:
-    """Full names. Also by imports that run later, or for types alone."""
+    """Full names of a part's imports, including late ones and those for types only."""
     module = PACKAGE / f"{part}.py"
     found = set()
     for path in [module] if module.is_file() else (PACKAGE / part).rglob("*.py"):

@@ -1,4 +1,4 @@
-"""What a request adds to the metrics, by its line in the log; traces that are off, or asked for wrongly."""
+"""What a request's log line adds to the metrics; traces that are off or wrongly configured."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ from serve_app.types import ClipSource, DecodeOptions, EngineLoad
 
 @dataclass
 class ListMeter:
-    """Keeps what it is given; a metric's labels must all be there."""
+    """Keeps the recorded values, and checks that all labels of a metric are given."""
 
     records: list[tuple[Metric, float, dict[str, str]]] = field(default_factory=list)
 
@@ -167,7 +167,7 @@ async def test_a_clip_whose_voice_fails_has_failed_alone(
 
 
 class TooSlow:
-    """In place of the lane that measures voices, which takes seconds to start."""
+    """Replaces the lane for voice statistics, which takes seconds to start."""
 
     async def run(self, *_: Any) -> Any:
         raise DecodeTimeoutError("measuring the voice was stopped")
@@ -234,7 +234,7 @@ def test_a_traceparent_that_is_none_starts_a_trace(
 
 
 def test_a_stage_begins_no_trace_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A warm-up is nobody's request."""
+    """A warm-up does not belong to a client's request."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     traces = open_traces(TraceSettings(), "Preprocessor")
     with traces.span("preprocess", None) as span:

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the application over a fake service: what the one says, the other does."""
+"""The OpenAPI document agrees with the application, which runs over a fake service."""
 
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
@@ -52,7 +52,7 @@ SCORES = (TokenScore("happy", -0.1, (("happy", -0.1), ("sad", -2.3))),)
 
 
 class TalkativeService(FakeService):
-    """Leaves nothing out that was asked for."""
+    """Answers with everything that can be asked for."""
 
     async def answer(self, request: AnswerRequest) -> Answer:
         answer = await super().answer(request)
@@ -123,7 +123,7 @@ def test_the_document_is_true_of_chats_that_are_ones(case: Case[Any]) -> None:
 
 
 def kinds(kind: type[ServeAppError] = ServeAppError) -> Iterator[type[ServeAppError]]:
-    """Of our own: Ray makes a subclass of every error that crosses it, in other tests too."""
+    """A class and our own subclasses of it: Ray subclasses every error that crosses processes."""
     yield kind
     for below in kind.__subclasses__():
         if below.__module__ == ServeAppError.__module__:
@@ -137,7 +137,7 @@ RAISED = [kind for kind in kinds() if kind not in BASES | AT_START | BEFORE_THE_
 
 
 def first_example(schema: Any, path: str, body: Any = None) -> Case[Any]:
-    """A request that is answered."""
+    """The first example request of a path, or one with this body."""
     content = schema[path]["POST"].definition.raw["requestBody"]["content"][JSON]
     given = next(iter(content["examples"].values()))["value"] if body is None else body
     case: Case[Any] = schema[path]["POST"].Case(body=given, media_type=JSON)

@@ -1,4 +1,4 @@
-"""The original's routes over a fake service: Gradio's bodies, and errors with true statuses or in-band."""
+"""The original's routes over a fake service: Gradio's bodies, and both forms of errors."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -20,7 +20,7 @@ def tokenizer(tiny_checkpoint: Path) -> Tokenizer:
 
 
 def readable(tokenizer: Tokenizer, ids: list[int] | None) -> str:
-    """Text with BOS as |; sentencepiece decodes each run between them."""
+    """Text of the ids, with BOS written as |; sentencepiece decodes each run between them."""
     runs: list[list[int]] = [[]]
     for token in ids or []:
         if token == BOS:

@@ -1,4 +1,4 @@
-"""The gate in Serve's proxy, over an application that reads as Serve does: as fast as it can."""
+"""The gate in Serve's proxy, over an application that reads as fast as it can, as Serve does."""
 
 import asyncio
 import subprocess
@@ -18,7 +18,7 @@ LEFT = {"type": "http.disconnect"}
 
 
 class Client:
-    """Sends its messages one by one, and keeps what it is sent."""
+    """Sends its messages one by one, and keeps the messages it receives."""
 
     def __init__(self, *messages: Message) -> None:
         self._messages = list(messages)

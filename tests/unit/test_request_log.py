@@ -1,4 +1,4 @@
-"""The line that a request leaves: what happened to it, and nothing of what it was about."""
+"""A request's log line: what happened to the request, and nothing of its content."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""GET /v1/status over a cluster that is told what to say."""
+"""GET /v1/status over a fake cluster."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ HEALTHY = {"Ingress": {"status": "HEALTHY", "replicas": {"RUNNING": 1}}}
 
 
 class Cluster:
-    """Counts how often it was asked. It may fail, or not answer."""
+    """Counts its calls. It may fail, or not answer."""
 
     def __init__(self) -> None:
         self.num_asked = 0

@@ -1,4 +1,4 @@
-"""What a caller is told of the time its request took."""
+"""The timings that a caller gets with an answer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the nouns can do."""
+"""The types that travel between processes."""
 
 from serve_app.types import (
     NO_SOURCE,
