@@ -88,7 +88,7 @@ class ClipRouter(ConsistentHashRouter):  # type: ignore[misc] # Ray is untyped
 
 
 def clip_affinity(min_ongoing: int = MIN_ONGOING) -> RequestRouterConfig:
-    """Of a deployment whose replicas have no use for more requests while they have `min_ongoing`."""
+    """Router configuration of a deployment; a replica with fewer than `min_ongoing` requests is never skipped."""
     return RequestRouterConfig(
         request_router_class="serve_app.deployments.clip_router:ClipRouter",
         request_router_kwargs={"min_ongoing": min_ongoing},

@@ -1,4 +1,4 @@
-"""The engine's load, every other second: Ray forgets a gauge that is not set; an idle engine sets none."""
+"""Publishes the engine's load every 2 s: Ray drops a gauge that is not set again, and an idle engine sets none."""
 
 import asyncio
 import logging
@@ -12,11 +12,11 @@ logger = logging.getLogger(__name__)
 PERIOD_S = 2.0
 
 
-async def report_engine(load: Callable[[], EngineLoad], meter: Meter) -> None:
-    """Until it is cancelled, whatever goes wrong once: alerts rest on it."""
+async def report_engine(current_load: Callable[[], EngineLoad], meter: Meter) -> None:
+    """Runs until it is cancelled, whatever goes wrong once: alerts rely on it."""
     while True:
         try:
-            now = load()
+            now = current_load()
             meter.record(ENGINE_REQUESTS, now.num_running, state="running")
             meter.record(ENGINE_REQUESTS, now.num_waiting, state="waiting")
             meter.record(KV_CACHE_USAGE, now.kv_cache_usage)
