@@ -88,7 +88,7 @@ class ClipRouter(ConsistentHashRouter):  # type: ignore[misc] # Ray is untyped
 
 
 def clip_affinity(min_ongoing: int = MIN_ONGOING) -> RequestRouterConfig:
-    """Router configuration of a deployment; a replica with fewer than `min_ongoing` requests is never skipped."""
+    """Configures a deployment: a replica with fewer than `min_ongoing` requests is never skipped."""
     return RequestRouterConfig(
         request_router_class="serve_app.deployments.clip_router:ClipRouter",
         request_router_kwargs={"min_ongoing": min_ongoing},

@@ -1,4 +1,4 @@
-"""Publishes the engine's load every 2 s: Ray drops a gauge that is not set again, and an idle engine sets none."""
+"""Publishes the engine's load every 2 s, for Ray drops a gauge that is not set again."""
 
 import asyncio
 import logging
