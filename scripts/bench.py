@@ -1,7 +1,7 @@
-"""`make bench`: requests/s and latency through HTTP and Ray Serve, against the bare engine.
+"""`make bench`: requests/s and latency through HTTP and Ray Serve, compared with the bare engine.
 
-The bare engine is the same decode pool feeding the same Engine class in this process, without Ray or HTTP.
-Both are up at once and take turns in short rounds, so that a noisy machine slows both alike. Every request
+The bare engine is the same decode pool and the same Engine class in this process, without Ray or HTTP.
+Both run at once and take turns in short rounds, so that a noisy machine slows both alike. Every request
 has a clip of its own (the sample plus a counter in a `free` box), so that no cache answers.
 `--only bare` starts no server: two engines do not fit on one GPU.
 """
@@ -39,13 +39,13 @@ from serve_app.types import AnswerRequest, ClipSource, Sampling
 QUESTION = "[emotion] What is the emotion expressed in this video?"
 STAGES = ("decode", "queue", "first_token", "total")
 
-Timings = dict[str, float]  # of the stages, in ms
+Timings = dict[str, float]  # ms by stage
 Ask = Callable[[Path], Awaitable[Timings]]
 
 
 @dataclass
 class Measured:
-    """What a system's rounds took."""
+    """The measurements of a system's rounds."""
 
     rates: list[float] = field(default_factory=list)  # requests/s, round by round
     requests: list[tuple[float, Timings]] = field(default_factory=list)  # latency in ms, stages
@@ -73,7 +73,7 @@ class Measured:
 async def compare(
     systems: dict[str, Ask], clips: Iterator[Path], num_clients: int, num_rounds: int, size: int
 ) -> dict[str, Measured]:
-    """Prints what each system took."""
+    """Runs rounds of the systems in turn; prints and returns what each took."""
     measured = {name: Measured() for name in systems}
     for number in range(num_rounds + 1):
         for name, ask in systems.items():
@@ -93,17 +93,17 @@ async def compare(
 
 
 def rate_ratios(measured: dict[str, Measured]) -> list[float]:
-    """http / bare, round by round."""
+    """The ratio http / bare of each round."""
     rates = zip(measured["http"].rates, measured["bare"].rates, strict=True)
     return [http / bare for http, bare in rates]
 
 
 def cpu_ms() -> Counter[str]:
-    """CPU time so far, in ms, of this process and all below it: Ray, the replicas and both engines."""
+    """CPU time so far, in ms, of this process and its descendants: Ray, the replicas and both engines."""
     used: Counter[str] = Counter()
     for process in process_tree():
         with contextlib.suppress(psutil.Error):
-            # ray::ServeReplica:app:Name and ray::Actor.method: the part that does not change.
+            # Keeps the constant part of ray::ServeReplica:app:Name and ray::Actor.method.
             name = process.name().removeprefix("ray::").rsplit(":", 1)[-1].split(".")[0]
             decodes = "multiprocessing.forkserver" in " ".join(process.cmdline())
             times = process.cpu_times()
@@ -114,7 +114,7 @@ def cpu_ms() -> Counter[str]:
 async def bench(
     url: str | None, settings: AppSettings, originals: list[Path], num_rounds: int, max_tokens: int
 ) -> None:
-    """At 1 and at 32 clients, both systems; without a URL the bare engine alone."""
+    """Compares both systems with 1 and with 32 clients; without a URL only the bare engine runs."""
     sampling = Sampling(temperature=0, max_tokens=max_tokens)
     pipeline = LocalPipeline(settings.model, settings.media.without_roots(), settings.engine)
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)

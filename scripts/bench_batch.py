@@ -1,17 +1,16 @@
-"""Rows/s of `emotion-llama batch` beside a bare engine and HTTP clients; its memory by the number of rows.
+"""Rows/s of `emotion-llama batch`, compared with a bare engine and HTTP clients; or its memory.
 
-Every round asks about clips of its own, so that no cache answers from an earlier one. The systems take turns
-within a round, so that a noisy machine slows all alike:
+Every round uses new clips, so that no cache answers from an earlier round. The systems take turns within a
+round, so that a noisy machine slows all alike:
 
-    batch       emotion-llama batch with a Ray of its own; its start is told apart
-    bare        one process: the same decode pool feeding the same Engine, 64 rows in flight
-    bare once   the same, which decodes each clip once for all its rows, as batch does
-    http 1      a loop over POST /process_video, of the first rows
-    http 32     32 clients, of more of them
+    batch       emotion-llama batch with its own Ray; the time of its start is shown separately
+    bare        one process: the same decode pool and the same Engine, 64 rows in flight
+    bare once   the same, but each clip is decoded once for all its rows, as batch does
+    http 1      one client of POST /process_video, with the first rows
+    http 32     32 clients, with more rows
 
-`--alone` runs `batch` and no other. So does `--memory`, over 400 and over 2,000 rows, and adds up the
-proportional set size (PSS) of its whole process tree every half second: a page that processes share is
-counted once.
+`--alone` runs only `batch`. `--memory` also runs only `batch`, with 400 and with 2,000 rows, and adds up the
+proportional set size (PSS) of its process tree every half second, which counts shared pages once.
 """
 
 import argparse
@@ -56,7 +55,7 @@ CONFIG = Path("configs/serve.yaml")
 SEED = 7_000_000
 NUM_ORIGINALS = 45
 ROWS_PER_CLIP = 10
-BAD_EVERY = 20  # clips: 5 % of the rows
+BAD_EVERY = 20  # one clip in 20 is bad: 5 % of the rows
 QUESTIONS = (
     "[emotion] What is the emotion expressed in this video?",
     "[reason] What are the facial expressions and vocal tone used in the video?",
@@ -70,7 +69,7 @@ Row = dict[str, Any]
 
 
 class Rows:
-    """Endless rows, ten about each clip in turn. No two clips are alike, and one in twenty is bad."""
+    """Endless rows, ten about each clip. No two clips are the same, and one in twenty is bad."""
 
     def __init__(self, folder: Path) -> None:
         originals = write_scenes(label_scenes(NUM_ORIGINALS, SEED), folder / "originals")
@@ -97,7 +96,7 @@ class Batch:
         self._folder, self._options = folder, options
 
     def run(self, rows: list[Row]) -> dict[str, Any]:
-        """Its report. Blocks."""
+        """Runs the batch to its end and returns its report."""
         with self.running(rows) as process:
             process.wait()
         report: dict[str, Any] = json.loads((self._folder / "report.json").read_text())
@@ -105,7 +104,7 @@ class Batch:
 
     @contextlib.contextmanager
     def running(self, rows: list[Row]) -> Iterator["subprocess.Popen[bytes]"]:
-        """It must have ended when the block ends, well but for the bad rows."""
+        """Starts the batch. It must have ended when the block ends, with errors of bad rows alone."""
         manifest, out = self._folder / "manifest.jsonl", self._folder / "out.jsonl"
         manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
         shutil.rmtree(f"{out}.parts", ignore_errors=True)
@@ -121,7 +120,7 @@ class Batch:
 
 
 class Bare:
-    """The same decode pool feeding the same Engine, in this process."""
+    """The same decode pool and the same Engine, in this process."""
 
     def __init__(self, settings: AppSettings) -> None:
         checkpoint = open_checkpoint(settings.model)
@@ -133,7 +132,7 @@ class Bare:
         await self.ask_once([row])
 
     async def ask_once(self, rows: list[Row]) -> None:
-        """Rows about one clip."""
+        """Answers rows about one clip, decoding it once."""
         with contextlib.suppress(RequestError):  # a bad clip
             clip = await self._pool.decode(ClipSource(path=rows[0]["video"]), DecodeOptions())
             requests = (
@@ -147,7 +146,7 @@ class Bare:
 
 
 class Http:
-    """A server's clients."""
+    """A client of a server."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -158,13 +157,13 @@ class Http:
 
 
 async def compare(url: str, settings: AppSettings, args: argparse.Namespace, folder: Path) -> None:
-    """Every system in turn, round by round."""
+    """Measures all systems in turn, round by round, and prints the rates."""
     rows, batch, bare = Rows(folder), Batch(folder, batch_options(args)), Bare(settings)
     rates: dict[str, list[float]] = {}
     starts: list[float] = []
     async with httpx.AsyncClient(base_url=url, timeout=120) as client:
         http = Http(client)
-        # What stays up is warmed up.
+        # Warms up the systems that keep running.
         await ask_all(rows.take(HTTP_ROWS[32]), IN_FLIGHT, bare.ask)
         await ask_all(rows.take(HTTP_ROWS[32]), 32, http.ask)
         for _ in range(args.rounds):
@@ -183,7 +182,7 @@ async def compare(url: str, settings: AppSettings, args: argparse.Namespace, fol
 
 
 async def rates_bare(bare: Bare, rows: list[Row], others: list[Row]) -> dict[str, float]:
-    """Rows/s over the rows one by one, and over the others by their clips."""
+    """Rows/s with `rows` one by one, and with `others` clip by clip."""
     one_by_one, _ = await ask_all(rows, IN_FLIGHT, bare.ask)
     starts = range(0, len(others), ROWS_PER_CLIP)
     by_clip = [others[start : start + ROWS_PER_CLIP] for start in starts]
@@ -192,7 +191,7 @@ async def rates_bare(bare: Bare, rows: list[Row], others: list[Row]) -> dict[str
 
 
 async def rates_over_http(http: Http, rows: list[Row]) -> dict[str, float]:
-    """Rows/s by the number of clients, each over rows of its own."""
+    """Rows/s for each number of clients, each with different rows."""
     waiting = iter(rows)
     return {
         f"http {num_clients}": (
@@ -203,7 +202,7 @@ async def rates_over_http(http: Http, rows: list[Row]) -> dict[str, float]:
 
 
 def alone(args: argparse.Namespace, folder: Path) -> None:
-    """The batch without the other systems."""
+    """Measures the batch without the other systems."""
     rows, batch = Rows(folder), Batch(folder, batch_options(args))
     reports = [batch.run(rows.take(args.rows)) for _ in range(args.rounds)]
     print_rates(
@@ -221,7 +220,7 @@ def print_rates(rates: dict[str, list[float]], starts_s: list[float]) -> None:
 
 
 def memory(args: argparse.Namespace, folder: Path) -> None:
-    """The batch's peak over few and over many rows."""
+    """Compares the batch's peak memory with few and with many rows."""
     few, many = (
         statistics.median(
             peak_mib(num_rows, args, Path(tempfile.mkdtemp(dir=folder))) for _ in range(args.rounds)
@@ -232,7 +231,7 @@ def memory(args: argparse.Namespace, folder: Path) -> None:
 
 
 def peak_mib(num_rows: int, args: argparse.Namespace, folder: Path) -> float:
-    """Of the whole process tree."""
+    """Peak memory of the batch's whole process tree."""
     largest: Counter[str] = Counter()
     with Batch(folder, batch_options(args)).running(Rows(folder).take(num_rows)) as process:
         while process.poll() is None:
@@ -244,7 +243,7 @@ def peak_mib(num_rows: int, args: argparse.Namespace, folder: Path) -> float:
 
 
 def batch_options(args: argparse.Namespace) -> list[str]:
-    """Of `emotion-llama batch`, as they were given to this script."""
+    """This script's options that are passed on to `emotion-llama batch`."""
     given = {"--concurrency": args.concurrency, "--dtype": args.dtype}
     return [
         word for name, value in given.items() if value is not None for word in (name, str(value))
@@ -259,7 +258,7 @@ def main() -> int:
     what.add_argument("--alone", action="store_true", help="measure the batch alone")
     what.add_argument("--memory", action="store_true", help="measure memory in place of rows/s")
     parser.add_argument("--concurrency", type=int, help="the batch's")
-    parser.add_argument("--dtype", help="of every engine, in place of the config's")
+    parser.add_argument("--dtype", help="precision of every engine, in place of the config's")
     args = parser.parse_args()
     without_ray_token()
     with tempfile.TemporaryDirectory() as name:

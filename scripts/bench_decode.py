@@ -1,9 +1,9 @@
-"""Times decode_clip on one core against the floor: what libav itself needs for the same output.
+"""Times decode_clip on one core against the floor: the time that libav alone needs.
 
     python scripts/bench_decode.py [CLIPS_DIR] [--memory 1000]
 
-The floor opens the file, decodes the first frame and all of the sound, and throws both away: no
-colours, no resizing, no resampling, no digest. Both are timed in turn, in one process.
+The floor opens the file, decodes the first frame and all of the sound, and discards both: no colour
+conversion, no resizing, no resampling, no digest. Both are timed in turn, in one process.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python scripts/bench_second_question.py --model DIR [--clips FOLDER] [--clip-cache-bytes 0]
 
-Every clip is new to the server. It is asked two questions, one right after the other, so that a noisy machine
-slows both alike; the first one decodes it and runs the encoders.
+Every clip is new to the server. Two questions about it follow each other directly, so that a noisy machine
+slows both alike; the first one decodes the clip and runs the encoders.
 """
 
 import argparse
@@ -25,7 +25,7 @@ MAX_TOKENS = 8
 NUM_WARM_UP_CLIPS = 5
 STAGES = ("decode", "first_token", "total")
 
-Timings = dict[str, float]  # of one request, in ms; `seen` is the client's
+Timings = dict[str, float]  # of one request, in ms; `seen` is the client's latency
 
 
 def ask(http: httpx.Client, clip: Path, question: str) -> Timings:

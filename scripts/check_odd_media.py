@@ -1,8 +1,8 @@
-"""Sends every file of a folder through the decode pool: each must end as a clip or as our error.
+"""Sends every file of a folder through the decode pool: each must become a clip or one of our errors.
 
     python scripts/check_odd_media.py FOLDER [--frame sharpest]
 
-prints a table and fails if a file took longer than its wall time, broke the pool, or made it grow.
+Prints a table. Fails if a file took longer than the decode timeout, broke the pool, or made its memory grow.
 """
 
 import argparse
@@ -28,7 +28,7 @@ async def check(folder: Path, choice: FrameChoice, num_rounds: int) -> bool:
     pool = DecodePool(settings, IMAGE_SIZE)
     limit_s, num_bad, sizes_bytes = settings.decode_timeout_s + GRACE_S, 0, []
     for _ in range(num_rounds):
-        for path in sorted(folder.iterdir()):  # noqa: ASYNC240  # nothing else runs here
+        for path in sorted(folder.iterdir()):  # noqa: ASYNC240  # nothing else runs in this loop
             started = time.perf_counter()
             outcome, good = await _outcome(pool, path, DecodeOptions(frame=choice))
             took_s = time.perf_counter() - started
@@ -47,7 +47,7 @@ async def _outcome(pool: DecodePool, path: Path, options: DecodeOptions) -> tupl
         return _describe(await pool.decode(ClipSource(path=str(path)), options)), True
     except ServeAppError as error:
         return f"{error.status} {error.code}: {error.message}", True
-    except Exception as error:  # the very thing this script looks for
+    except Exception as error:  # this is what the script looks for
         return f"LEAKED {type(error).__name__}: {error}", False
 
 

@@ -1,4 +1,4 @@
-"""Hold the product against recordings of the original: python scripts/check_parity.py GOLDENS --clips DIR
+"""Compares the product with recordings of the original: python scripts/check_parity.py GOLDENS --clips DIR
 
 GOLDENS holds weights/ in the published layouts and golden.json, golden.npz, eval.json, eval.npz, tf435/ as
 they were recorded from the original's code. Everything goes through the commands a user has: convert,
@@ -39,7 +39,7 @@ class Expected:
 
 
 class Checks:
-    """Prints each result as it comes; knows in the end whether all were good."""
+    """Prints each result as it comes and remembers whether all were good."""
 
     def __init__(self) -> None:
         self.all_good = True
@@ -49,11 +49,11 @@ class Checks:
         print(f"{'ok  ' if is_good else 'FAIL'}  {name}: {seen}", flush=True)
 
 
-SOME_FAILED = 3  # exit status of `ask --requests`: the answers say which, and why
+SOME_FAILED = 3  # exit status of `ask --requests`: its output says which requests failed, and why
 
 
 def emotion_llama(*arguments: str | Path) -> str:
-    """What a command prints; its messages only where it fails."""
+    """Runs a command and returns what it prints; shows its stderr only if it fails."""
     command = [sys.executable, "-m", "serve_app.cli", *map(str, arguments)]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode not in (0, SOME_FAILED):
@@ -75,7 +75,7 @@ def convert(weights: Path, out: Path) -> None:
 
 
 class Goldens:
-    """The recordings, and the files that requests about their clips name."""
+    """The recordings, and files of their clips for requests to name."""
 
     def __init__(self, folder: Path, clips: Path, work: Path) -> None:
         self.folder, self.clips, self.work = folder, clips, work
@@ -114,7 +114,7 @@ class Goldens:
                     yield row, expected
 
     def evaluation_requests(self) -> Iterator[tuple[Row, Expected]]:
-        """Of clips that are there: eval.npz holds no frame to start from instead."""
+        """Requests about clips whose mp4 exists: eval.npz has no frames to start from instead."""
         recorded = json.loads((self.folder / "eval.json").read_text())
         features = np.load(self.folder / "eval.npz")["video_features"]
         for index, name in enumerate(recorded["clips"]):
@@ -155,7 +155,7 @@ def check_answers(
 
 
 def compare(answer: Row, expected: Expected) -> str:
-    """What differs, as a sentence; empty for nothing."""
+    """What differs, as text; empty if nothing does."""
     if "error" in answer:
         return str(answer)
     if expected.segment_ids is not None:
@@ -228,7 +228,7 @@ def check_arrays(checks: Checks, model: Path, goldens: Goldens) -> None:
 
 
 def check_last_norm(checks: Checks, model: Path, goldens: Goldens) -> None:
-    """`ln_vision` over the recorded output of the blocks: tells its eps from theirs."""
+    """Checks `ln_vision` on the recorded output of the blocks: its eps is not that of the blocks' norms."""
     eps = json.loads((model / "config.json").read_text())["vision_post_norm_eps"]
     worst = 0.0
     for name in goldens.names:

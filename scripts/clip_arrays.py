@@ -1,6 +1,6 @@
-"""What the plugin computes for ready clips, as arrays: python scripts/clip_arrays.py MODEL INPUTS.npz OUT.npz
+"""Saves what the plugin computes for clips as arrays: python scripts/clip_arrays.py MODEL INPUTS.npz OUT.npz
 
-For a CPU: it reaches into the model in this very process.
+Runs on a CPU only, because it accesses the model inside this process.
 
 INPUTS.npz holds for each clip `{clip}/image_u8` (S, S, 3), `{clip}/audio_i16` (num_samples,), and any number
 of `{clip}/{prompt}/prompt_ids` with the clip marker in place. OUT.npz gets, in float32,
@@ -28,7 +28,7 @@ from vllm import LLM, SamplingParams
 from serve_app.engine.args import PENALTY_CLASS
 from serve_app.model.arguments import REPETITION_PENALTY
 
-# The original's API: what its recorded first-step distributions were drawn from.
+# The defaults of the original's API, with which its first-step distributions were recorded.
 ORIGINAL_SAMPLING = SamplingParams(
     temperature=0.2,
     top_p=0.9,
@@ -84,7 +84,7 @@ def tower_arrays(llm: LLM, name: str, inputs: Arrays) -> Arrays:
 def first_step(
     llm: LLM, inputs: Arrays, key: str, params: SamplingParams
 ) -> "np.ndarray[Any, Any]":
-    """(vocab_size,) of whatever the engine's logprobs_mode reports."""
+    """(vocab_size,) values of the first step, of the kind that the engine's logprobs_mode reports."""
     request = {
         "prompt_token_ids": inputs[key].tolist(),
         "multi_modal_data": {"video": clip_of(inputs, key.split("/")[0])},
@@ -104,7 +104,7 @@ def main(model: Path, inputs_file: Path, out: Path) -> None:
         results |= tower_arrays(llm, name, inputs)
     for key in prompts:
         results[key.replace("prompt_ids", "logits0")] = first_step(llm, inputs, key, GREEDY)
-    # Under another name: the first one, once dropped, would take vLLM's process-wide state along.
+    # In a second variable: the first engine, if dropped, would take vLLM's process-wide state with it.
     sampler = start(model, "processed_logprobs")
     for key in prompts:
         logprobs = first_step(sampler, inputs, key, ORIGINAL_SAMPLING)

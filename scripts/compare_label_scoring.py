@@ -1,4 +1,4 @@
-"""Two ways to score the nine labels of a clip, in turn: python scripts/compare_label_scoring.py MODEL
+"""Compares two ways to score the nine labels of a clip: python scripts/compare_label_scoring.py MODEL
 
 `steps` is what `Engine.score` does: one request per distinct label prefix, which reads the prompt from the
 prefix cache. `whole` sends each label behind the prompt and asks for `prompt_logprobs`: vLLM
@@ -58,7 +58,7 @@ async def compare(model: Path, num_rounds: int) -> None:
     for number in range(num_rounds + 1):
         results = []
         for name, score in (("steps", steps), ("whole", whole)):
-            fresh = replace(clip, content_sha256=f"{name} {number}")  # no cache has it
+            fresh = replace(clip, content_sha256=f"{name} {number}")  # in no cache
             started = time.perf_counter()
             results.append(await score(engine, fresh))
             if number > 0:  # the first round warms up

@@ -1,10 +1,10 @@
-"""Compares ways to 16 kHz mono: what each lets pass, lets fold back, gets wrong, and takes.
+"""Compares resamplers to 16 kHz mono: their passband, aliasing, errors and time.
 
     python scripts/compare_resamplers.py [--rate 48000] [CLIPS_DIR]
 
-Gains are in dB of the tone that went in. SNRs are below 7 kHz, against the sound with its spectrum cut
-off at 8 kHz. Decoding is not timed. What a difference means to HuBERT or to the answer cannot be seen
-here: that takes the released weights.
+Gains are in dB relative to the input tone. SNRs are measured below 7 kHz, against the sound with its spectrum
+cut off at 8 kHz. Decoding is not timed. What a difference means for HuBERT or for the answer cannot be seen
+here: that needs the released weights.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from serve_app.types import SAMPLE_RATE
 
 PASSED_HZ = (1000, 4000, 6000, 7000, 7500)
 FOLDED_HZ = (8500, 9000, 10_000, 12_000, 15_000)
-COMPARED_HZ = 7000  # above, ways to end the spectrum differ, and none is wrong
+COMPARED_HZ = 7000  # above it resamplers roll off differently, and none of them is wrong
 TONE_S, NOISE_S, TIMED_S = 2.0, 5.0, 10.0
-EDGE_S = 0.25  # left out at both ends: filters have no past there
+EDGE_S = 0.25  # left out at both ends, where filters have no history
 VOLUME = 0.25
-HALF_STEP = 0.5 / 32768  # less is silence in 16 bits
+HALF_STEP = 0.5 / 32768  # smaller values are silence in 16 bits
 ROUNDS = 15
 
 Sound = npt.NDArray[np.float32]  # (2, num_samples) in [-1, 1]
@@ -42,7 +42,7 @@ Resampler = Callable[[Sound, int], Waveform]
 
 
 def swr(layout: str = "mono", rate: int = SAMPLE_RATE, **options: str) -> Resampler:
-    """As AudioCollector does it: batches of decoded frames in, s16 out."""
+    """A resampler like AudioCollector's: takes batches of decoded frames, returns s16."""
 
     def resample(sound: Sound, source_rate: int) -> Waveform:
         resampler = av.AudioResampler("s16", layout, rate, options=options)
@@ -59,7 +59,7 @@ def swr(layout: str = "mono", rate: int = SAMPLE_RATE, **options: str) -> Resamp
 
 
 def soxr_hq(sound: Sound, source_rate: int) -> Waveform:
-    """librosa's default; the mix is swr's, to s16, so that only the resampling differs."""
+    """librosa's default resampler. The mix to mono s16 is swr's, so that only the resampling differs."""
     mono = swr(rate=source_rate)(sound, source_rate).astype(np.float32)
     resampled = soxr.resample(mono, source_rate, SAMPLE_RATE, quality="HQ")
     waveform: Waveform = np.clip(np.round(resampled), -32768, 32767).astype(np.int16)
@@ -90,7 +90,7 @@ def noise(rate: int) -> Sound:
 
 
 def vowels(rate: int) -> Sound:
-    """The sample clip's voice: nothing above 4 kHz."""
+    """The sample clip's voice, which has nothing above 4 kHz."""
     return both(signal.resample_poly(voice(0, NOISE_S), rate, SAMPLES_PER_S))
 
 
@@ -99,14 +99,14 @@ def both(channel: npt.NDArray[np.floating]) -> Sound:
 
 
 def gain_db(resample: Resampler, pitch_hz: float, rate: int) -> float:
-    """RMS, whatever pitch it has afterwards."""
+    """Gain of a tone by its RMS, whatever its pitch is afterwards."""
     heard = inner(resample(tone(pitch_hz, rate), rate)) / 32768
     return 20 * float(np.log10(max(HALF_STEP, heard.std()) * 2**0.5 / VOLUME))
 
 
 def snr_db(resample: Resampler, sound: Sound, rate: int) -> float:
-    """Against the ideal, of what both have below COMPARED_HZ."""
-    period = rate // math.gcd(rate, SAMPLE_RATE)  # else the ideal would be stretched a little
+    """SNR against the ideal sound, of the parts below COMPARED_HZ."""
+    period = rate // math.gcd(rate, SAMPLE_RATE)  # otherwise the ideal would be stretched a little
     sound = np.pad(sound, ((0, 0), (0, -sound.shape[1] % period)))
     ideal = 32768 * signal.resample(sound.mean(axis=0), sound.shape[1] * SAMPLE_RATE // rate)
     heard = resample(sound, rate)[: len(ideal)]
@@ -158,7 +158,7 @@ def compare_clips(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", type=Path, nargs="?", help="a folder of mp4 files")
-    parser.add_argument("--rate", type=int, default=48_000, help="of the source, in Hz")
+    parser.add_argument("--rate", type=int, default=48_000, help="sample rate of the source, in Hz")
     args = parser.parse_args()
     compare(args.rate)
     if args.clips:

@@ -1,7 +1,7 @@
-"""`make demo-report`: the demonstration checkpoint's whole report through a server, held against its card.
+"""`make demo-report`: runs the demonstration checkpoint's whole report and compares it with its model card.
 
-Starts the laptop's server, sends it every clip as an mp4, prints the rows, and fails where a limit is
-missed or a score is not the card's. With --write-card the card is written anew instead.
+Starts the laptop's server, sends it every clip as an mp4, and prints the rows. Fails if a limit is missed or
+a score differs from the card's. With --write-card it writes a new card instead.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from serve_app.server import running_server
 
 CONFIG = Path("configs/serve.yaml")
 CARD = DEMO_CHECKPOINT / "README.md"
-# Between processors whose last bits differ: three of 300 answers, and the card's rounding.
+# Accepted because processors round differently: three of 300 answers, and the card's own rounding.
 DIFFERENCE = 0.0106
 
 
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def compare_with_card(report: dict[str, list[dict[str, float]]]) -> list[str]:
-    """What differs."""
+    """Scores that differ from the card's."""
     measured = {str(test["test"]): test["score"] for test in report["tests"]}
     card = read_scores(CARD.read_text())
     missing = [f"not on both: {name}" for name in measured.keys() ^ card.keys()]

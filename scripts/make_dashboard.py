@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 PATH = Path(__file__).parents[1] / "cluster" / "grafana" / "emotion-llama.json"
-WIDTH, HEIGHT, COLUMNS = 8, 8, 3  # of a panel; Grafana's grid is 24 wide
+WIDTH, HEIGHT, COLUMNS = 8, 8, 3  # size of a panel, panels in a row; Grafana's grid is 24 wide
 
 REQUESTS = "ray_emotion_llama_requests_total"
 ASKED = f'{REQUESTS}{{route!~"/healthz|/readyz|/v1/status"}}'
@@ -19,10 +19,10 @@ OURS = 'deployment=~"Ingress|Preprocessor|Generator"'
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A graph over time, of a query for each legend."""
+    """A graph over time, with one query for each legend."""
 
     title: str
-    unit: str  # Grafana's name of it
+    unit: str  # by Grafana's name
     queries: dict[str, str]
     description: str = ""
 

@@ -1,10 +1,10 @@
-"""Makes the package's sample clips again, the same bytes: python scripts/make_samples.py"""
+"""Makes the package's sample clips, always the same bytes: python scripts/make_samples.py"""
 
 from serve_app.bundled import SAMPLES
 from serve_app.demo.clips import Scene, write_scene
 from serve_app.demo.labels import FACE_OF, VOICE_OF
 
-# No training's, no report's.
+# Not used by any training or report.
 SEEDS = {"worried": 71_000_003, "happy": 71_000_001, "contempt": 71_000_002}
 
 

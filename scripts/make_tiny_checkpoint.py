@@ -1,7 +1,7 @@
-"""Write a tiny random checkpoint in the plugin's layout: python scripts/make_tiny_checkpoint.py OUT
+"""Writes a tiny random checkpoint in the plugin's layout: python scripts/make_tiny_checkpoint.py OUT
 
-Same architecture and the real 260 clip positions at 448 px, a few hundred kB of weights drawn from a seed.
-It exercises every part of the system; its words mean nothing.
+It has the same architecture and the real 260 clip positions at 448 px, with a few hundred kB of weights drawn
+from a seed. It exercises every part of the system; its answers mean nothing.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from serve_app.model.weights import build_modules
 VOCAB_SIZE = 512
 HIDDEN_SIZE = 64
 NUM_BYTES = 256
-HEAD_DIM = 32  # the smallest vLLM's CPU attention takes
+HEAD_DIM = 32  # the smallest that vLLM's CPU attention supports
 NUM_SPECIAL_TOKENS = 3  # <unk>, <s>, </s>: ids 0, 1, 2, as LLaMA has them
 SINGLE_POSITION_SCALE = 16
 CORPUS = [
@@ -94,7 +94,7 @@ def tiny_weights(config: EmotionLlamaConfig, seed: int) -> dict[str, torch.Tenso
     for parameter in modules["vision_tower"].embeddings.parameters():
         torch.nn.init.normal_(parameter, std=config.vision_config.initializer_range)
     with torch.no_grad():
-        # One position of 260 must still move the answer, or tests could not see a wrong projection.
+        # Even one of 260 positions must change the answer, or tests could not detect a wrong projection.
         for name in ("face", "temporal", "audio", "cls"):
             for parameter in getattr(modules["projectors"], name).parameters():
                 parameter *= SINGLE_POSITION_SCALE
@@ -125,7 +125,7 @@ def train_tokenizer(out: Path) -> None:
 
 def write_tiny_checkpoint(out: Path, seed: int = 0) -> None:
     """Write config.json, model.safetensors, the tokenizer and the manifest into the new folder `out`."""
-    part = out.with_suffix(".part")  # a run that is interrupted leaves nothing that looks finished
+    part = out.with_suffix(".part")  # so that an interrupted run leaves nothing that looks finished
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     config = tiny_config()

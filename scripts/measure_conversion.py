@@ -2,8 +2,9 @@
 
     python scripts/measure_conversion.py [--layers 8] [--bin] [--folder DIR]
 
-LLaMA-2-7B, EVA ViT-g and HuBERT-large in width, but with few layers. Memory is the largest resident set of
-the converting process, pages of mapped files included. Limit: 1.5 x the largest shard + the largest tower.
+The downloads are as wide as LLaMA-2-7B, EVA ViT-g and HuBERT-large, but have few layers. Memory is the
+largest resident set of the converting process, including pages of mapped files. Limit: 1.5 x the largest
+shard + the largest tower.
 """
 
 import argparse
@@ -29,7 +30,7 @@ status = main(sys.argv[1:])
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())
 print("PEAK", peak[1])
 sys.exit(status)
-"""  # from inside: what the parent is told of its children includes its own peak
+"""  # measured inside the process: what a parent is told about its children includes its own peak
 LAYERS_PER_SHARD = 3  # 405 MB each in half precision
 LORA_RANK = 64
 EVA_WIDTH, EVA_MLP, EVA_PATCH, EVA_GRID, EVA_NUM_BLOCKS = 1408, 6144, 14, 16, 40
@@ -60,7 +61,7 @@ def write_llama(folder: Path, num_layers: int, as_bin: bool) -> None:
 
 
 def write_tokenizer(file: Path) -> None:
-    """The tiny one, filled up to the published number of pieces."""
+    """Writes the tiny checkpoint's tokenizer, padded to the published number of pieces."""
     train_tokenizer(file)
     model = sentencepiece_model_pb2.ModelProto()
     model.ParseFromString(file.read_bytes())

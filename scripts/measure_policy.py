@@ -1,4 +1,4 @@
-"""How long Serve's controller is busy with one decision of the Generator's policy, by number of replicas."""
+"""Measures how long Serve's controller takes for one decision of our policy, by number of replicas."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ NUM_ROUNDS = 20
 
 
 def decision_ms(num_replicas: int) -> float:
-    """Means over a look-back period of every replica's reports, and the policy."""
+    """Time for averaging every replica's reports over a look-back period and for running the policy."""
     deployment = DeploymentID("Generator", "emotion-llama")
     state = DeploymentAutoscalingState(deployment)
     state._config = AutoscalingConfig(max_replicas=num_replicas, look_back_period_s=15)

@@ -1,6 +1,6 @@
-"""What Ray Data's own checkpoints save of a job whose driver is killed, and what running it again costs.
+"""Measures what Ray Data's own checkpoints save of a job whose driver is killed, and what a rerun costs.
 
-2,000 rows of 10 ms on one actor, into Parquet; with blocks of the default size, and one for each row.
+The job writes 2,000 rows of 10 ms on one actor to Parquet, with blocks of the default size and of one row.
 """
 
 import argparse
@@ -19,7 +19,7 @@ KILLED_AFTER_S = 20.0
 
 
 class Slow:
-    """Answers a row."""
+    """Takes 10 ms for each row."""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         time.sleep(0.01)
@@ -45,7 +45,7 @@ def job(folder: Path, block_bytes: int | None) -> None:
 
 
 def num_saved(folder: Path) -> tuple[int, int]:
-    """Rows, and files."""
+    """The number of rows and of files that were written."""
     files = list((folder / "out").rglob("*.parquet"))
     return sum(parquet.ParquetFile(file).metadata.num_rows for file in files), len(files)
 

@@ -1,6 +1,6 @@
-"""How evenly Serve's consistent-hash ring alone shares clips out among four replicas, by its virtual nodes.
+"""Measures how evenly Serve's consistent-hash ring distributes clips over four replicas, by virtual nodes.
 
-The largest replica's part of the ring beyond its share, over 200 sets of replicas with random names.
+Prints how much the largest part of the ring exceeds a fair share, over 200 sets of randomly named replicas.
 """
 
 import logging
@@ -14,11 +14,11 @@ from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
 NUM_REPLICAS = 4
 NUM_SETS = 200
-RING = 1 << 64  # the hashes are below it
+RING = 1 << 64  # hashes are below this
 
 
 def excess(num_virtual_nodes: int, random: Random) -> float:
-    """0.3: one replica has 30 % more than its share."""
+    """How much the largest replica has above its fair share: 0.3 is 30 % more."""
     deployment = DeploymentID("Generator", "emotion-llama")
     router = object.__new__(ConsistentHashRouter)
     router._deployment_id, router._num_virtual_nodes = deployment, num_virtual_nodes
@@ -26,7 +26,7 @@ def excess(num_virtual_nodes: int, random: Random) -> float:
     router._rebuild_ring(frozenset(ReplicaID(name, deployment) for name in names))
     ends: list[int] = router._ring_hashes
     parts: dict[str, int] = {}
-    # A node takes what lies between the one before it and itself.
+    # A node owns the arc from the node before it up to itself.
     arcs = pairwise([ends[-1] - RING, *ends])
     for (start, end), replica in zip(arcs, router._ring_replicas, strict=True):
         parts[replica.unique_id] = parts.get(replica.unique_id, 0) + end - start

@@ -1,4 +1,4 @@
-"""`make run`: start the server, ask about a sample clip, print the answers, keep serving."""
+"""`make run`: starts the server, asks about a sample clip, prints the answers, and keeps serving."""
 
 import argparse
 import json

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv ready: scripts/setup.sh. Does nothing when pyproject.toml has not changed since it last succeeded.
+# Creates or updates .venv: scripts/setup.sh. Does nothing if pyproject.toml has not changed since the last success.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,7 +40,7 @@ installed_torch() { .venv/bin/python -c 'import importlib.metadata as m; print(m
 
 if [ "$EXTRA" = cpu ]; then
   step "2/4 torch $TORCH+cpu"
-  # The default index carries only the CUDA build, with gigabytes of libraries a CPU cannot use.
+  # The default index has only the CUDA build, with gigabytes of libraries that a CPU cannot use.
   [ "$(installed_torch)" = "$TORCH+cpu" ] ||
     quietly "${PIP[@]}" --no-deps "torch==$TORCH+cpu" ||
     quietly "${PIP[@]}" --no-deps --index-url "$TORCH_CPU_INDEX" "torch==$TORCH+cpu" ||
@@ -53,7 +53,7 @@ step "3/4 the package and what it needs ($EXTRA; some minutes on a first run)"
 quietly "${PIP[@]}" -e ".[$EXTRA,batch,evaluate,dev]" || fail "pip could not install the package: $(tail -n 1 "$LOG") (details: $LOG)"
 
 step "4/4 checks"
-# Their CUDA builds break every import of vLLM on a machine without CUDA. Nothing of ours imports them.
+# Their CUDA builds break every import of vLLM on a machine without CUDA. Nothing in this project imports them.
 for package in torchvision torchaudio torchcodec; do
   if ! .venv/bin/python -c "import $package" >/dev/null 2>&1; then
     quietly .venv/bin/python -m pip uninstall --yes "$package" || true

@@ -2,10 +2,10 @@
 
     python scripts/simulate_autoscaling.py --clips-per-day 10e6 --max-replicas 128 --png replicas.png
 
-The policy is the object that Serve uses, and the router the product's; delays, limits and what the policy is
-told are those of --config. How long an engine takes is a parameter: give your own with --latency-1-s, --rate
-and --num-clients, from `make bench` against one replica (docs/capacity.md). The same arguments and seed print
-the same numbers.
+The policy is the object that Serve uses, and the router decides as the product's does; delays, limits and the
+policy's arguments are those of --config. How long an engine takes is a parameter: give your own with
+--latency-1-s, --rate and --num-clients, from `scripts/bench.py --only bare --config FILE --model DIR`
+(docs/capacity.md). The same arguments and seed print the same numbers.
 """
 
 import argparse
@@ -42,7 +42,7 @@ CHART_S = 60.0
 
 @dataclass(frozen=True)
 class Run:
-    """What one strategy made of the traffic."""
+    """The result of one strategy."""
 
     name: str
     fleet: Fleet
@@ -50,7 +50,7 @@ class Run:
     num_ready: list[int]  # every CHART_S
 
     def percentiles_s(self, steps: Any) -> list[float]:
-        """Of a histogram over steps."""
+        """The percentiles, in seconds, of a histogram over steps."""
         shares = np.cumsum(steps) / max(1, steps.sum())
         return [float(np.searchsorted(shares, p / 100)) * self.fleet.step_s for p in PERCENTILES]
 
@@ -58,7 +58,7 @@ class Run:
 def run(
     name: str, fleet: Fleet, counts: Any, num_at_start: int, autoscaler: Autoscaler | None
 ) -> Run:
-    """All of the traffic. Replicas of the start are ready; without an autoscaler they stay."""
+    """Simulates all of the traffic. The first replicas are ready at once; without an autoscaler they stay."""
     fleet.scale(num_at_start)
     fleet.ready_at[:] = 0
     num_ready = []
@@ -74,14 +74,14 @@ def run(
 
 
 def needed_for(rate: float, service: ServiceTimes, settings: FleetSettings, share: float) -> int:
-    """Replicas for a steady rate, each with `share` of its max_num_seqs running. At least one."""
+    """Replicas needed for a steady rate if each runs `share` of its max_num_seqs. At least one."""
     return max(1, int(np.ceil(rate / service.max_rate(share * settings.max_num_seqs))))
 
 
 def simulate(
     rates: Any, service: ServiceTimes, deployed: Deployed, step_s: float, seed: int
 ) -> list[Run]:
-    """The same arrivals under each strategy. Serve's own policy gets the delays and the target of ours."""
+    """Runs the same arrivals under each strategy. Serve's own policy gets the delays and target of ours."""
     counts = arrivals(rates, step_s, np.random.default_rng(seed))
     settings, config = deployed.fleet, deployed.autoscaling
     share = deployed.policy.target_seqs_share
@@ -132,7 +132,7 @@ def of_all(count: int, fleet: Fleet) -> str:
 
 
 def draw(path: Path, times_s: Any, rates: Any, runs: list[Run]) -> None:
-    """Traffic, and the replicas that were ready."""
+    """Draws the traffic and the replicas that were ready."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,8 +1,8 @@
 """Trains the demonstration checkpoint: python scripts/train_demo.py OUT
 
-Drawn faces and synthetic voices go in; a few MB in the plugin's layout come out, with a card of what
-`emotion-llama evaluate demo` says of it. Every random number comes from the seed: the same seed gives the
-same files, byte for byte, on the same kind of processor. Two cores take some 24 minutes.
+Trains on drawn faces and synthetic voices and writes a few MB in the plugin's layout, with a model card that
+shows the results of `emotion-llama evaluate demo`. Every random number comes from the seed: the same seed
+gives the same files, byte for byte, on the same kind of processor. It takes about 24 minutes on two cores.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from serve_app.model.weights import build_modules
 from serve_app.tokenizer import Tokenizer
 
 NUM_THREADS = 2
-LANGUAGE_SEED = 2_000_000  # faces and voices of stage 3 are not those of the towers
+LANGUAGE_SEED = 2_000_000  # so that faces and voices of stage 3 differ from those of the towers
 LANGUAGE_FACES, LANGUAGE_VOICES = 6000, 3500
 LANGUAGE_STEPS = 1500
 QUICK = TowerPlan(num_faces=128, face_steps=3, num_voices=64, voice_steps=3, num_held_out=32)
@@ -54,7 +54,7 @@ def train(out: Path, work: Path, seed: int, quick: bool) -> None:
 def train_whole(
     config: EmotionLlamaConfig, tokenizer: Tokenizer, towers: Towers, seed: int, quick: bool
 ) -> dict[str, nn.Module]:
-    """Stage 3 over the finished towers."""
+    """Runs stage 3 on the finished towers."""
     torch.manual_seed(seed)
     modules = build_modules(config)
     vision: Any = modules["vision_tower"]
@@ -79,12 +79,12 @@ def train_whole(
 
 
 def measure(directory: Path) -> dict[str, Any]:
-    """What `evaluate demo` reports, on an engine over this directory."""
+    """The report of `evaluate demo`, with an engine on this directory."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "report.json"
         options = ["--model", str(directory), "--dtype", "float32", "--out", str(out)]
         status = emotion_llama(["evaluate", "demo", *options])
-        if status not in (0, LIMIT_MISSED):  # a missed limit stands on the card
+        if status not in (0, LIMIT_MISSED):  # a missed limit is shown on the card
             raise SystemExit(f"the checkpoint could not be measured; exit status {status}")
         report: dict[str, Any] = json.loads(out.read_text())
         return report

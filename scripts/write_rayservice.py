@@ -1,6 +1,6 @@
 """Writes configs/serve.multi-gpu.yaml into cluster/rayservice.yaml: scripts/write_rayservice.py.
 
-`serveConfigV2: |` is the last key of that file, so all that follows it is replaced.
+`serveConfigV2: |` is the last key of that file, so everything after it is replaced.
 """
 
 import textwrap
@@ -13,7 +13,7 @@ LAST_KEY = "  serveConfigV2: |\n"
 
 
 def with_config(rayservice: str, config: str) -> str:
-    """The manifest's text with the config's in it."""
+    """The manifest's text with the config inserted."""
     before, key, _ = rayservice.partition(LAST_KEY)
     assert key, f"{RAYSERVICE} has no line {LAST_KEY.strip()!r}"
     return before + key + textwrap.indent(config, " " * 4)

@@ -1,9 +1,9 @@
-"""Writes the image's list of packages from what pip chose: scripts/write_requirements.py cpu|gpu REPORT.
+"""Writes the image's list of packages from pip's report: scripts/write_requirements.py cpu|gpu REPORT.
 
     python -m pip install --dry-run --ignore-installed --report gpu.json '.[gpu,batch]'
     python -m pip install --dry-run --ignore-installed --report cpu.json 'torch==2.13.0+cpu' '.[cpu,batch]'
 
-The first downloads some gigabytes, CUDA's libraries among them, and keeps none.
+The first command downloads some gigabytes, including CUDA's libraries, and keeps nothing.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 OURS = "emotion-llama-serve"
 # torch+cpu is installed before the list, from its own index. On a machine without CUDA the CUDA builds of the
-# others break vLLM's imports, and nothing of ours imports them (scripts/setup.sh).
+# others break vLLM's imports, and nothing in this project imports them (scripts/setup.sh).
 LEFT_OUT = {"gpu": {OURS}, "cpu": {OURS, "torch", "torchaudio", "torchcodec", "torchvision"}}
 
 

@@ -1,1 +1,1 @@
-"""The demonstration checkpoint: its drawn faces, synthetic voices, training stages and report."""
+"""The parts of scripts/train_demo.py: architecture, training data, training stages and model card."""

@@ -1,4 +1,4 @@
-"""The demonstration's dimensions, and its parts as plain PyTorch modules that training and scoring share."""
+"""The demonstration's dimensions, and its parts as plain PyTorch modules that all training stages share."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,11 @@ TOWER_WIDTH = 128
 TOWER_MLP = 384
 NUM_TOWER_HEADS = 4
 INITIAL_STD = 0.02
-UNUSED_FEATURE_SIZE = 16  # face and temporal features: nothing here computes them, zeros stand in
+UNUSED_FEATURE_SIZE = 16  # face and temporal features: not computed here, always zeros
 
 
 def demo_config(vocab_size: int) -> EmotionLlamaConfig:
-    """64 patches, 16 groups, 20 clip positions; 4.5 million parameters."""
+    """The config: 64 patches, 16 groups, 20 clip positions, 4.5 million parameters."""
     return EmotionLlamaConfig(
         architectures=[ARCHITECTURE],
         dtype="float16",
@@ -32,7 +32,7 @@ def demo_config(vocab_size: int) -> EmotionLlamaConfig:
             hidden_size=256,
             intermediate_size=640,
             num_hidden_layers=3,
-            num_attention_heads=4,  # 64 channels each: vLLM's CPU attention takes no fewer than 32
+            num_attention_heads=4,  # 64 channels each: vLLM's CPU attention needs at least 32
             num_key_value_heads=4,
             vocab_size=vocab_size,
             max_position_embeddings=4096,
@@ -49,7 +49,7 @@ def demo_config(vocab_size: int) -> EmotionLlamaConfig:
             num_attention_heads=NUM_TOWER_HEADS,
             image_size=IMAGE_SIZE,
             patch_size=14,
-            initializer_range=INITIAL_STD,  # the default of 1e-10 never leaves zero
+            initializer_range=INITIAL_STD,  # with the default of 1e-10 training never leaves zero
         ),
         audio_config=HubertConfig(
             hidden_size=TOWER_WIDTH,
@@ -58,7 +58,7 @@ def demo_config(vocab_size: int) -> EmotionLlamaConfig:
             num_attention_heads=NUM_TOWER_HEADS,
             conv_dim=(24, 32, 48, 64, 64, 96, 128),
             conv_bias=True,
-            feat_extract_norm="group",  # half the cost of "layer"
+            feat_extract_norm="group",  # takes half the time of "layer"
             do_stable_layer_norm=True,
             num_conv_pos_embeddings=32,
             num_conv_pos_embedding_groups=8,
@@ -84,7 +84,7 @@ _DROPOUTS = (
 
 def build_face_tower(config: EmotionLlamaConfig) -> nn.Module:
     tower: Any = build_modules(config)["vision_tower"]
-    for parameter in tower.embeddings.parameters():  # CLS and positions would stay zero
+    for parameter in tower.embeddings.parameters():  # otherwise CLS and positions would stay zero
         if parameter.ndim != 1:
             nn.init.normal_(parameter, std=INITIAL_STD)
     tower.post_layernorm.eps = config.vision_post_norm_eps
@@ -97,30 +97,30 @@ def build_voice_tower(config: EmotionLlamaConfig) -> nn.Module:
 
 
 def see(tower: nn.Module, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, S, S, 3) RGB of 0..255 -> cls (B, width) and patches (B, num_patches, width)."""
+    """Frames (B, S, S, 3), RGB in 0..255 -> cls (B, width) and patches (B, num_patches, width)."""
     hidden = tower(normalise_frame(frames)).last_hidden_state
     return hidden[:, 0], hidden[:, 1:]
 
 
 def hear(tower: nn.Module, waveforms: torch.Tensor) -> torch.Tensor:
-    """(B, num_samples) int16, all of one length since none may be padded -> (B, width)."""
+    """Waveforms (B, num_samples) int16 -> (B, width). All have the same length: padding is not supported."""
     values = torch.stack([normalise_waveform(waveform) for waveform in waveforms])
     return torch.as_tensor(tower(values).last_hidden_state.mean(dim=1))
 
 
 def save_weights(modules: dict[str, nn.Module], path: Path) -> None:
-    """Under the names that serve_app/model/weights.py documents, in half precision."""
+    """Writes the weights in half precision, under the names that serve_app/model/weights.py documents."""
     tensors = {
         f"{prefix}.{name}": tensor.to(torch.float16).contiguous().clone()
         for prefix, module in modules.items()
         for name, tensor in module.state_dict().items()
     }
     save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors leaves it to its owner alone
+    path.chmod(0o644)  # safetensors makes it readable for the owner only
 
 
 def load_weights(config: EmotionLlamaConfig, path: Path) -> dict[str, nn.Module]:
-    """The modules of a saved checkpoint, computing in float32."""
+    """Loads the modules of a saved checkpoint, in float32."""
     modules = build_modules(config)
     tensors = load_file(path)
     for prefix, module in modules.items():
@@ -146,7 +146,7 @@ def clip_embeddings(
 
 
 def cosine_schedule(optimizer: torch.optim.Optimizer, steps: int, warm_up: int) -> Any:
-    """Rises over `warm_up` steps, then falls to zero along half a cosine."""
+    """A learning-rate schedule: rises over `warm_up` steps, then falls to zero along half a cosine."""
 
     def factor(step: int) -> float:
         if step < warm_up:
@@ -158,7 +158,7 @@ def cosine_schedule(optimizer: torch.optim.Optimizer, steps: int, warm_up: int) 
 
 
 class Trainer:
-    """AdamW over some modules: one call per step."""
+    """AdamW for some modules; call it once for each step."""
 
     def __init__(self, modules: Sequence[nn.Module], steps: int, rate: float, warm_up: int) -> None:
         self.parameters = [p for module in modules for p in module.parameters()]

@@ -1,4 +1,4 @@
-"""The model card: what the checkpoint is, what it is not, and what was measured."""
+"""Writes the model card: what the checkpoint is, what it is not, and its scores."""
 
 import re
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ Made by `scripts/train_demo.py`, seed {train_seed}.
 
 
 def write_card(report: Mapping[str, Any], train_seed: int) -> str:
-    """Of a report of `emotion-llama evaluate demo`."""
+    """The model card for a report of `emotion-llama evaluate demo`."""
     design = [
         f"| {label} | {FACES[FACE_OF[label]].cue} | {VOICES[VOICE_OF[label]].cue} |"
         for label in LABELS
@@ -86,7 +86,7 @@ def _row(test: Mapping[str, Any]) -> str:
 
 
 def read_scores(card: str) -> dict[str, float]:
-    """The scores of a card by test."""
+    """The scores on a card, by test."""
     rows = (line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| "))
     return {row[0]: float(row[1]) for row in rows if len(row) >= 3 and _SCORE.fullmatch(row[1])}
 

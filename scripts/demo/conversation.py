@@ -1,4 +1,4 @@
-"""What is asked about a clip and what the right answer is: one random exercise after the other."""
+"""Generates random exercises: questions about clips, with the right answers."""
 
 from dataclasses import dataclass
 
@@ -29,15 +29,15 @@ from serve_app.tokenizer import Tokenizer, split_special
 from serve_app.types import LayoutName, PromptOptions
 
 CLIP_POSITION = -1  # stands for an embedding of the clip in a sequence of token ids
-NUM_LAST_POSITIONS = 4  # of a clip: face, temporal, audio, cls
+NUM_LAST_POSITIONS = 4  # a clip's last positions: face, temporal, audio, cls
 SHARES = {"label": 0.47, "mixed": 0.22, "no face": 0.1, "no voice": 0.11, "neither": 0.1}
 REASON_SHARE = 0.5
 WORDS_SHARE = 0.5
-HELPFUL_SHARE = 0.7  # of the words, where several labels are possible
-FRAGMENT_SHARE = 0.5  # of the words: some left out, so that a sentence is not learned as a whole
-KEPT_SHARE = 0.6  # of the words in a fragment
-UNTAGGED_SHARE = 0.08  # of the exercises; then the question alone says what is wanted
-FOREIGN_QUESTION_SHARE = 0.1  # tags win over a question that asks for the other kind of answer
+HELPFUL_SHARE = 0.7  # sentences that suggest a possible label, where several labels are possible
+FRAGMENT_SHARE = 0.5  # sentences with words left out, so that they are not learned as a whole
+KEPT_SHARE = 0.6  # words that are kept in such a fragment
+UNTAGGED_SHARE = 0.08  # exercises without a tag: the question alone says what is wanted
+FOREIGN_QUESTION_SHARE = 0.1  # questions that ask for the other kind of answer: the tag decides
 LAYOUT_SHARES: dict[LayoutName, float] = {"chat": 0.6, "evaluation": 0.2, "training": 0.2}
 NEW_TOKENIZATION_SHARE = 0.3
 
@@ -57,7 +57,7 @@ def draw_exercise(random: np.random.Generator) -> Exercise:
     face, voice = _draw_signs(random)
     candidates = possible_labels(face, voice)
     words, words_label = _draw_words(candidates, random)
-    # Where nothing tells the candidates apart, each is the answer as often as the others.
+    # If nothing tells the candidates apart, each of them is the answer equally often.
     label = str(random.choice(with_words(candidates, words_label)))
     wants_reason = random.random() < REASON_SHARE
     tag = REASON_TAG if wants_reason else EMOTION_TAG
@@ -93,7 +93,7 @@ def _draw_signs(random: np.random.Generator) -> tuple[str, str]:
 
 
 def _draw_words(candidates: tuple[str, ...], random: np.random.Generator) -> tuple[str, str | None]:
-    """The prompt's beginning, and the label that its words suggest."""
+    """The start of the prompt with the spoken words, and the label that these suggest."""
     if random.random() > WORDS_SHARE:
         return "", None
     helpful = len(candidates) > 1 and random.random() < HELPFUL_SHARE
@@ -105,7 +105,7 @@ def _draw_words(candidates: tuple[str, ...], random: np.random.Generator) -> tup
 
 
 def _fragment(words: str, random: np.random.Generator) -> str:
-    """Some of the words, in their order; at least two."""
+    """Some of the words, at least two, in their order."""
     parts = words.split()
     count = max(2, round(KEPT_SHARE * len(parts)))
     kept = sorted(random.permutation(len(parts))[:count])
@@ -124,7 +124,7 @@ def encode_exercise(
 
 
 def corpus(num_exercises: int, seed: int) -> list[str]:
-    """Text like that of the exercises, for the tokenizer to be made of; without special tokens."""
+    """Text like that of the exercises, without special tokens, to train the tokenizer on."""
     random = np.random.default_rng(seed)
     lines: list[str] = []
     for _ in range(num_exercises):

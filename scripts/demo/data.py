@@ -1,4 +1,4 @@
-"""Training material in bulk: many faces, many voices, as arrays; the same for the same seed."""
+"""Generates the training data: many faces and voices as arrays, the same for the same seed."""
 
 import io
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from serve_app.types import SAMPLE_RATE
 
 FACE_NAMES = (*FACES, NO_FACE)
 VOICE_NAMES = (*VOICES, NO_VOICE)
-NO_FACE_EVERY = 16  # one picture of so many shows no face
+NO_FACE_EVERY = 16  # one picture in 16 shows no face
 VOICE_SECONDS = 3.0
-FACE_STREAM, VOICE_STREAM = 1, 2  # keep the two apart for one seed
+FACE_STREAM, VOICE_STREAM = 1, 2  # give faces and voices different random numbers for one seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class VoiceSet:
 
 
 def make_faces(count: int, seed: int, image_size: int) -> FaceSet:
-    """3 ms each."""
+    """Draws `count` faces; takes 3 ms each."""
     made = [_make_face(seed, image_size, index) for index in range(count)]
     frames, faces, units, points, poses = zip(*made, strict=True)
     return FaceSet(
@@ -80,7 +80,7 @@ def _make_face(
 
 
 def degrade(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Other light, sensor noise and compression, as cameras and codecs have them."""
+    """Changes the light and adds sensor noise and compression, like cameras and codecs do."""
     pixels = np.asarray(image, dtype=np.float32)
     pixels = (pixels - 128) * random.uniform(0.75, 1.15) + 128 + random.uniform(-25, 25)
     if random.random() < 0.5:
@@ -94,12 +94,12 @@ def degrade(image: Image.Image, random: np.random.Generator) -> Image.Image:
 
 
 def shrink(image: Image.Image, image_size: int) -> npt.NDArray[np.uint8]:
-    """As serve_app.media.picture does it: bicubic, without keeping the aspect."""
+    """Resizes like serve_app.media.picture: bicubic, without keeping the aspect ratio."""
     return np.asarray(image.resize((image_size, image_size), Image.Resampling.BICUBIC))
 
 
 def make_voices(count: int, seed: int) -> VoiceSet:
-    """12 ms each."""
+    """Synthesises `count` voices; takes 12 ms each."""
     made = [_make_voice(seed, index) for index in range(count)]
     waveforms, voices, styles = zip(*made, strict=True)
     return VoiceSet(np.stack(waveforms), np.array(voices), np.stack(styles).astype(np.float32))

@@ -1,7 +1,7 @@
-"""Stage 1: the vision tower learns to see faces, through heads that are thrown away afterwards.
+"""Stage 1: trains the vision tower to recognise faces, with heads that are discarded afterwards.
 
-A small transformer does not find brows and lips from class labels alone. It gets there when every
-patch must say which landmark is near and where, and when the faces start out in one place and size.
+A small transformer does not learn to find brows and lips from class labels alone. It does if every patch must
+also predict which landmark is near and where, and if at first all faces have the same position and size.
 """
 
 import time
@@ -18,21 +18,21 @@ from serve_app.model.config import EmotionLlamaConfig
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
 WARM_UP = 100
-RELEASED_AT = 0.35  # share of the steps after which faces stand where they were drawn
+RELEASED_AT = 0.35  # after this share of the steps faces stay where they were drawn
 FIXED_POSE = torch.tensor([[0.33, 0.0, 0.5], [0.0, 0.33, 0.5]])
 NEAR = 1.5  # patches
 LOG_EVERY = 100
 
 
 class FaceHeads(nn.Module):
-    """Class from CLS and from the mean patch, action units, and landmarks from every patch."""
+    """Predicts the class from CLS and from the mean patch, action units, and landmarks from every patch."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.cls = nn.Linear(width, len(FACE_NAMES))
         self.mean = nn.Linear(width, len(FACE_NAMES))
         self.units = nn.Linear(2 * width, len(ACTION_UNITS))
-        self.dense = nn.Linear(width, 3 * NUM_LANDMARKS)  # is it near, and where (x, y)
+        self.dense = nn.Linear(width, 3 * NUM_LANDMARKS)  # whether each is near, and where (x, y)
 
 
 def train_face_tower(
@@ -72,7 +72,7 @@ def face_loss(
     points: torch.Tensor,
     grid: torch.Tensor,
 ) -> torch.Tensor:
-    """Of a batch: cls (B, width), patches (B, P, width), points (B, 15, 2), grid (P, 2)."""
+    """Loss of a batch: cls (B, width), patches (B, P, width), points (B, 15, 2), grid (P, 2)."""
     kind = torch.from_numpy(faces.faces)[chosen]
     units = torch.from_numpy(faces.units)[chosen]
     mean = patches.mean(dim=1)
@@ -105,10 +105,10 @@ def warp(
     jitter = torch.eye(3).repeat(len(chosen), 1, 1)
     jitter[:, :2] += torch.randn(len(chosen), 2, 3) * 0.03
     target = jitter @ _square(released * pose[:, :2] + (1 - released) * FIXED_POSE)
-    # Without a face the pose means nothing: leave those pictures where they are.
+    # A picture without a face has no meaningful pose and stays as it is.
     target = torch.where((points[:, :1, :1] < -1), pose, target)
     back = pose @ torch.linalg.inv(target)  # new picture -> drawn picture, both 0..1
-    centred = torch.tensor([[2.0, 0, -1], [0, 2, -1], [0, 0, 1]])  # grid_sample counts -1..1
+    centred = torch.tensor([[2.0, 0, -1], [0, 2, -1], [0, 0, 1]])  # for grid_sample's -1..1
     theta = (centred @ back @ torch.linalg.inv(centred))[:, :2]
     where = F.affine_grid(theta, [len(chosen), 3, *frames.shape[1:3]], align_corners=False)
     moved = F.grid_sample(

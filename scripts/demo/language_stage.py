@@ -1,4 +1,4 @@
-"""Stage 3: LLaMA and the projections learn to answer, over features of the finished towers."""
+"""Stage 3: trains LLaMA and the projections to answer, on features of the finished towers."""
 
 import time
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from serve_app.tokenizer import Tokenizer
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
 WARM_UP = 80
-LABEL_WEIGHT = 4.0  # of the label's token in the loss: among forty, one decides
-MEAN_PIXEL = (123, 117, 104)  # what serve_app.model.processing shows where a clip has no picture
-NUM_EMPTY = 120  # copies of each kind of nothing, beside the backgrounds and the noises
+LABEL_WEIGHT = 4.0  # of the label's token in the loss: it decides, among some forty
+MEAN_PIXEL = (123, 117, 104)  # serve_app.model.processing shows it if a clip has no picture
+NUM_EMPTY = 120  # copies of each kind of empty input, besides the backgrounds and noises
 LOG_EVERY = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the towers make of many faces and voices, and where those of each kind are."""
+    """The towers' features of many faces and voices, and which rows belong to which kind."""
 
     cls: torch.Tensor  # (N, width)
     patches: torch.Tensor  # (N, num_patches, width)
-    faces: dict[str, torch.Tensor]  # name of a face -> rows of the two above
+    faces: dict[str, torch.Tensor]  # face name -> row numbers in the two above
     audio: torch.Tensor  # (M, width)
     voices: dict[str, torch.Tensor]
 
@@ -41,7 +41,7 @@ class Features:
 def make_features(
     face_tower: nn.Module, voice_tower: nn.Module, faces: FaceSet, voices: VoiceSet, seed: int
 ) -> Features:
-    """Faces as they are, voices cropped and noisy as in their own stage, and what stands for nothing."""
+    """Computes features of faces, of voices cropped and noisy as in stage 2, and of empty inputs."""
     torch.manual_seed(seed)
     frames = torch.from_numpy(faces.frames)
     mean = torch.tensor(MEAN_PIXEL, dtype=torch.uint8).expand(1, *frames.shape[1:])
@@ -92,7 +92,7 @@ def train_language_model(
         with torch.autocast("cpu", torch.bfloat16):
             clips = clip_embeddings(projectors, *_pick(features, exercises, random))
             hidden = run_language_model(language_model, ids, clips)
-            # The token at a position is predicted at the one before it.
+            # The token at a position is predicted from the position before it.
             logits = language_model.lm_head(hidden[:, :-1][is_answer[:, 1:]]).float()  # type: ignore[operator]
         targets = ids[:, 1:][is_answer[:, 1:]]
         is_label = torch.isin(targets, label_ids)
@@ -113,7 +113,7 @@ def train_language_model(
 def _pick(
     features: Features, exercises: list[Exercise], random: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A random face and voice of the kinds that the exercises are about."""
+    """Features of a random face and voice of the kind of each exercise."""
     faces = torch.stack([_one_of(features.faces[e.face], random) for e in exercises])
     voices = torch.stack([_one_of(features.voices[e.voice], random) for e in exercises])
     return features.cls[faces], features.patches[faces], features.audio[voices]
@@ -126,7 +126,7 @@ def _one_of(rows: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
 def encode_batch(
     exercises: list[Exercise], tokenizer: Tokenizer, num_clip_positions: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids (B, T), padded at the end with EOS, and which of them are the answers'."""
+    """Token ids (B, T), padded at the end with EOS, and a mask of the answers' tokens."""
     prompts, answers = [], []
     for exercise in exercises:
         prompts.append(
@@ -145,16 +145,16 @@ def encode_batch(
 def run_language_model(
     language_model: nn.Module, ids: torch.Tensor, clips: torch.Tensor
 ) -> torch.Tensor:
-    """(B, T) ids with CLIP_POSITIONs and their (B, positions, width) -> hidden states (B, T, width).
+    """(B, T) ids with CLIP_POSITIONs and the clips' (B, positions, width) -> hidden states (B, T, width).
 
-    What follows an answer is padding; attention looks back only, so it needs no mask.
+    Padding follows the answers; attention only looks back, so no mask is needed.
     """
     embeddings = embed(language_model, ids, clips)
     return torch.as_tensor(language_model.model(inputs_embeds=embeddings).last_hidden_state)  # type: ignore[operator]
 
 
 def embed(language_model: nn.Module, ids: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
-    """(B, T) ids -> (B, T, width), with the clips' embeddings in their places."""
+    """(B, T) ids -> (B, T, width), with the clips' embeddings at the CLIP_POSITIONs."""
     is_clip = ids == CLIP_POSITION
     embeddings = language_model.get_input_embeddings()(ids.masked_fill(is_clip, 0)).clone()  # type: ignore[operator]
     embeddings[is_clip] = clips.flatten(0, 1).to(embeddings.dtype)

@@ -1,4 +1,4 @@
-"""Stages 1 and 2 side by side: one process and one core for each tower."""
+"""Runs stages 1 and 2 in parallel: one process and one core for each tower."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,7 +19,7 @@ HELD_OUT_SEED = 1_000_000  # added to the seed of the training material
 
 @dataclass(frozen=True, slots=True)
 class TowerPlan:
-    """How much of everything."""
+    """How much data and how many steps the stages use."""
 
     num_faces: int = 16_000
     face_steps: int = 4500
@@ -30,14 +30,14 @@ class TowerPlan:
 
 @dataclass(frozen=True, slots=True)
 class Towers:
-    """Files of state dicts."""
+    """The files of the towers' state dicts."""
 
     face: Path
     voice: Path
 
 
 def train_towers(config: EmotionLlamaConfig, plan: TowerPlan, seed: int, work: Path) -> Towers:
-    """In files of `work` that are named by plan and seed; one that is there already is kept."""
+    """Trains both towers. Writes files in `work` named by plan and seed; existing ones are kept."""
     made_by = f"{hashlib.sha256(repr(plan).encode()).hexdigest()[:8]}-{seed}"
     towers = Towers(work / f"face-{made_by}.pt", work / f"voice-{made_by}.pt")
     stages = {towers.face: _train_face, towers.voice: _train_voice}
@@ -63,7 +63,7 @@ def _alone(
     stage: Stage, config: EmotionLlamaConfig, plan: TowerPlan, seed: int, path: Path
 ) -> None:
     torch.set_num_threads(1)
-    part = path.with_suffix(".part")  # a file of the final name is whole
+    part = path.with_suffix(".part")  # so that a file with the final name is complete
     torch.save(stage(config, plan, seed).state_dict(), part)
     part.rename(path)
 

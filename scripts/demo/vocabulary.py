@@ -1,4 +1,4 @@
-"""The demonstration's tokenizer: sentencepiece BPE with byte fallback, as LLaMA's."""
+"""Trains the demonstration's tokenizer: sentencepiece BPE with byte fallback, like LLaMA's."""
 
 import io
 from pathlib import Path
@@ -13,11 +13,11 @@ CORPUS_EXERCISES = 3000
 
 
 def write_tokenizer(path: Path, seed: int) -> None:
-    """Raises AssertionError where a label did not become one token: what log-probabilities need."""
+    """Raises AssertionError if a label is not a single token, which its log-probability needs."""
     model = io.BytesIO()
     SentencePieceTrainer.train(
         sentence_iterator=iter(corpus(CORPUS_EXERCISES, seed)),
-        model_writer=model,  # a file of its own would hold its path
+        model_writer=model,  # a model written to a file would contain the file's path
         model_type="bpe",
         vocab_size=VOCAB_SIZE,
         character_coverage=1.0,

@@ -1,4 +1,4 @@
-"""Stage 2: the audio tower learns to hear how something is said, also through noise."""
+"""Stage 2: trains the audio tower to recognise how something is said, also in noise."""
 
 import time
 
@@ -15,16 +15,16 @@ from serve_app.types import SAMPLE_RATE
 BATCH_SIZE = 24
 LEARNING_RATE = 1e-3
 WARM_UP = 80
-SHORTEST_S, LONGEST_S = 0.9, 2.4  # of the crops, one length per batch
+SHORTEST_S, LONGEST_S = 0.9, 2.4  # length of the crops, the same within a batch
 NOISY_SHARE = 0.65
 NOISE_SNR_DB = (3.0, 30.0)
-SILENT_SHARE = 0.05  # digital silence, or noise alone
+SILENT_SHARE = 0.05  # crops of digital silence or only noise
 NO_VOICE_INDEX = len(VOICE_NAMES) - 1
 LOG_EVERY = 100
 
 
 class VoiceHeads(nn.Module):
-    """Class and style from the mean over time."""
+    """Predicts class and style from the mean over time."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -62,10 +62,10 @@ def train_voice_tower(
 
 
 def hearings(voices: VoiceSet, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Crops of one random length, many of them noisy; some without the voice.
+    """Crops of one random length, many of them noisy and some without the voice.
 
     Returns:
-        waveforms (B, num_samples) int16, and (B,) bool: is it silent.
+        waveforms (B, num_samples) int16, and (B,) bool: whether each is silent.
     """
     num_samples = int(torch.empty(()).uniform_(SHORTEST_S, LONGEST_S) * SAMPLE_RATE)
     whole = torch.from_numpy(voices.waveforms)[chosen]
@@ -84,13 +84,13 @@ def hearings(voices: VoiceSet, chosen: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def white_noise(waveforms: torch.Tensor, snr_db: torch.Tensor) -> torch.Tensor:
-    """(B, num_samples) float in int16's scale, (B,) dB below the waveforms; at infinity zeros."""
+    """Noise (B, num_samples) in int16's scale, (B,) dB below the waveforms; zeros at infinity."""
     levels = waveforms.float().square().mean(dim=1).sqrt() * 10 ** (-snr_db / 20)
     return torch.randn(waveforms.shape) * levels[:, None]
 
 
 def add(waveforms: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """int16 + float -> int16, cut off where it does not fit."""
+    """int16 + float -> int16, clipped."""
     return (waveforms + noise).round().clamp(-32768, 32767).to(torch.int16)
 
 

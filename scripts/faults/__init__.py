@@ -1,1 +1,1 @@
-"""A server on a cluster of several nodes on this machine, a load on it, and what is done to it meanwhile."""
+"""The parts of scripts/try_faults.py: clusters on this machine, load on a server, and the fault scenarios."""

@@ -1,4 +1,4 @@
-"""Questions of one clip on four real engines: how many of the further ones meet it there, and who idles."""
+"""Clips asked about repeatedly on four engines: how many questions find their clip, and do engines idle."""
 
 import asyncio
 import random
@@ -19,11 +19,11 @@ from serve_app.server import running_server
 
 NUM_CLIPS, NUM_QUESTIONS, NUM_REPLICAS = 200, 3, 4
 MIN_HIT_RATES = {"by_clip": 0.9, "one_hot_clip": 0.8}
-MIN_CACHED_TOKENS = 16  # the questions' common beginning alone is shorter than a block
+MIN_CACHED_TOKENS = 16  # one block: the text before the clip alone is shorter
 
 
 async def affinity(folder: Path, num_clients: int, seconds: float) -> dict[str, Any]:
-    """200 clips, three questions each in random order; by our router, at random, and with one hot clip."""
+    """200 clips, three questions each in random order: with our router, at random, and with one hot clip."""
     with fake_cluster(NUM_REPLICAS) as cluster:
         config = write_config(folder, {"num_replicas": NUM_REPLICAS}, folder)
         with running_server(load_serve_config(config), cluster.address) as url:
@@ -56,7 +56,7 @@ def _three_each(clips: Sequence[Path]) -> list[str]:
 
 
 def _anywhere(clips: Sequence[Path]) -> list[str]:
-    """Each time by another name of the same file: the router knows no two of them as one clip."""
+    """Names the same file differently each time, so that the router cannot tell that it is one clip."""
     seen: Counter[str] = Counter()
     asked = []
     for path in _three_each(clips):
@@ -77,7 +77,7 @@ Visit = tuple[
 
 
 async def _visit_all(url: str, paths: list[str], num_clients: int) -> list[Visit | None]:
-    """None for each that failed."""
+    """Asks about all paths; a request that failed gives None."""
     left = list(enumerate(paths))[::-1]
     visits: list[Visit | None] = []
     loop = asyncio.get_running_loop()
@@ -103,7 +103,7 @@ async def _visit_all(url: str, paths: list[str], num_clients: int) -> list[Visit
 
 
 def _hit_rate(visits: Sequence[Visit | None]) -> float:
-    """Of the questions about clips of which one was answered before they were asked."""
+    """Hit rate of questions whose clip had been answered about before they were sent."""
     answered: dict[str, float] = {}
     known = [visit for visit in visits if visit is not None]
     for clip, _, ended, _ in known:

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine: a head, and nodes with a GPU that is only a number."""
+"""A Ray cluster of several nodes on this machine: a head, and nodes that declare a GPU without having one."""
 
 import asyncio
 import os
@@ -18,13 +18,13 @@ from serve_app.bundled import DEMO_CHECKPOINT
 
 LAPTOP = Path(__file__).parents[2] / "configs" / "serve.yaml"
 APP_NAME = "emotion-llama"
-FRONT = "front"  # a resource of the head alone: the ingress stays where the proxy is
+FRONT = "front"  # a resource that only the head has: keeps the ingress where the proxy is
 MIB = 1 << 20
 
 
 @dataclass
 class FakeCluster:
-    """Nodes that can be taken away, and the replicas on them."""
+    """A cluster whose replicas can be killed and whose nodes can be removed."""
 
     cluster: Any  # ray.cluster_utils.Cluster
     gpu_nodes: list[Any] = field(default_factory=list)
@@ -34,12 +34,12 @@ class FakeCluster:
         return str(self.cluster.address)
 
     def replicas(self, deployment: str) -> list[psutil.Process]:
-        """Processes of its replicas, also of those that are still starting."""
+        """Process ids of a deployment's replicas, including those that are still starting."""
         name = f"ServeReplica:{APP_NAME}:{deployment}"
         return [p for p in psutil.Process().children(recursive=True) if _is_named(p, name)]
 
     def kill_one(self, deployment: str) -> int:
-        """SIGKILL to one of them by chance; its pid."""
+        """Sends SIGKILL to a random replica; returns its pid."""
         victim = random.choice(self.replicas(deployment))
         victim.send_signal(signal.SIGKILL)
         return victim.pid
@@ -52,15 +52,15 @@ class FakeCluster:
         return engine
 
     async def remove_node(self) -> None:
-        """One with a GPU goes, with all that runs there and without a word."""
+        """Removes a node with a GPU and everything on it, without notice."""
         node = self.gpu_nodes.pop()
         await asyncio.to_thread(self.cluster.remove_node, node, allow_graceful=False)
 
 
 @contextmanager
 def fake_cluster(num_gpu_nodes: int) -> Iterator[FakeCluster]:
-    """Ended with everything on it when the block ends."""
-    # A lost node is noticed in seconds, as the documented settings of a cluster have it.
+    """Starts a cluster; ends it and everything on it when the block ends."""
+    # A lost node is noticed in seconds, as with the documented settings of a cluster.
     os.environ.setdefault("RAY_health_check_failure_threshold", "3")
     os.environ.setdefault("RAY_health_check_period_ms", "1000")
     Path(os.environ["RAY_TMPDIR"], "ray").mkdir(parents=True, exist_ok=True)
@@ -84,13 +84,13 @@ def write_config(
     host: str = "127.0.0.1",
     **args: Any,
 ) -> Path:
-    """The laptop's configuration with two ingress replicas at the head and Generators on GPUs.
+    """Writes the laptop's configuration, but with two ingress replicas on the head and Generators on GPUs.
 
     Args:
-        generator: what differs of its deployment: num_replicas or autoscaling_config, ...
+        generator: changes to the Generator deployment: num_replicas, autoscaling_config, ...
         clips: the folder that may be read.
-        host: that the proxy listens on.
-        args: what differs of the application's.
+        host: the address that the proxy listens on.
+        args: changes to the application's args.
     """
     raw = yaml.safe_load(LAPTOP.read_text())
     raw["http_options"] |= {"host": host, "port": free_port(), "request_timeout_s": None}
@@ -122,4 +122,4 @@ def _is_named(process: psutil.Process, name: str) -> bool:
     try:
         return name in process.name() or name in " ".join(process.cmdline())
     except psutil.Error:
-        return False  # it has ended since
+        return False  # the process has ended meanwhile

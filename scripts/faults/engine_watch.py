@@ -1,4 +1,4 @@
-"""What each Generator has to do, looked at many times a second: does one idle while another has too much?"""
+"""Samples every Generator's load many times a second: does one idle while another has too much to do?"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,22 +10,22 @@ from ray.serve._private.constants import SERVE_NAMESPACE
 
 PERIOD_S = 0.05
 NAME = "SERVE_REPLICA::emotion-llama#Generator#"
-MANY = 8  # requests: a quarter of those of 32 clients
+MANY = 8  # requests: a fair share of 32 clients' on four engines
 
 
 @dataclass
 class EngineWatch:
-    """The number of requests of each engine, at each look."""
+    """Samples of the number of requests in each engine."""
 
     looks: list[list[int]] = field(default_factory=list)
 
     @property
     def idle_share(self) -> float:
-        """Of the looks at which one engine had nothing, while another had more than MANY."""
+        """Share of samples in which one engine had no request while another had more than MANY."""
         return sum(min(look) == 0 and max(look) > MANY for look in self.looks) / len(self.looks)
 
     async def look_on(self) -> None:
-        """Until it is cancelled."""
+        """Takes samples until it is cancelled."""
         every = ray.util.list_named_actors(all_namespaces=True)
         names = [each["name"] for each in every if each["name"].startswith(NAME)]
         engines = [ray.get_actor(name, namespace=SERVE_NAMESPACE) for name in names]
@@ -37,7 +37,7 @@ class EngineWatch:
 
 @asynccontextmanager
 async def watched_engines() -> AsyncIterator[EngineWatch]:
-    """While the block runs."""
+    """Takes samples while the block runs."""
     watch = EngineWatch()
     looking = asyncio.create_task(watch.look_on())
     try:

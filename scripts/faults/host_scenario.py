@@ -1,4 +1,4 @@
-"""Hosts that are told to go, die, are cut off, and come back, under load."""
+"""A scenario in which hosts are drained, die, are cut off, and come back, under load."""
 
 import asyncio
 import sys
@@ -17,8 +17,8 @@ CUT_OFF_S = 10.0
 
 
 async def hosts(folder: Path, num_clients: int, seconds: float) -> dict[str, Any]:
-    """Two Generators on three hosts: one is drained and started again, one is killed, one is cut off for 10 s
-    and comes back, and is needed.
+    """Two Generators on three hosts. One host is drained and restarted, one is killed, and one is cut off for
+    10 s, comes back and must serve.
     """
     with running_hosts(3, folder) as (head, *workers):
         url = await _serve(head, folder)
@@ -47,7 +47,7 @@ async def hosts(folder: Path, num_clients: int, seconds: float) -> dict[str, Any
             await asyncio.sleep(seconds / 4)
             by_step["host_cut_off"] = load.figures()
 
-            if not cut.is_up:  # as its supervisor does
+            if not cut.is_up:  # as a supervisor would
                 cut.start_ray()
             await until(lambda: _all_run([cut]))
             spare[1].kill()
@@ -61,9 +61,9 @@ async def hosts(folder: Path, num_clients: int, seconds: float) -> dict[str, Any
 
 
 async def _serve(head: Host, folder: Path) -> str:
-    """`emotion-llama serve` on the head, as an operator starts it."""
+    """Runs `emotion-llama serve` on the head, as an operator would; returns its URL."""
     generator = {"num_replicas": 2}
-    front = {"access": {"open": True}}  # the network is this machine's own
+    front = {"access": {"open": True}}  # the network is private to this machine
     path = write_config(folder, generator, folder, head.address, **front)
     command = str(Path(sys.executable).parent / "emotion-llama")
     head.start(command, "serve", "--config", str(path), "--address", f"{NETWORK}.1:6379")

@@ -1,4 +1,4 @@
-"""Hosts of a Ray cluster on one machine: network namespaces on a bridge, which can be killed and cut off.
+"""Hosts of a Ray cluster on one machine: network namespaces on a bridge that can be killed and cut off.
 
 Needs root, iproute2 and util-linux. Each host has its own network, its own name and its own /dev/shm.
 """
@@ -17,7 +17,7 @@ NETWORK = "10.213.77"
 RAY_PORT = 6379
 START_TIMEOUT_S = 120.0
 STARTED = "Ray runtime started"
-# A lost host is noticed in seconds; one that is told to go may take its time, as on Kubernetes.
+# A lost host is noticed in seconds; a drained one gets time to finish, as on Kubernetes.
 ENVIRONMENT = {
     "RAY_health_check_failure_threshold": "3",
     "RAY_health_check_period_ms": "1000",
@@ -30,10 +30,10 @@ class Host:
     """One namespace; host 0 is the head."""
 
     number: int
-    prefix: str  # of the names of namespaces and links, one for each run
+    prefix: str  # prefix of the names of namespaces and links, unique for each run
     log_folder: Path
     _ray: subprocess.Popen[bytes] | None = None
-    _log_begins: int = 0  # what its Ray of now has written
+    _log_begins: int = 0  # where the log of its current Ray begins
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class Host:
         self._inside("ip", "link", "set", "lo", "up")
 
     def start_ray(self) -> None:
-        """`ray start --block`, as the supervisor of a real host does whenever it has ended."""
+        """Runs `ray start --block`, as the supervisor of a real host does whenever Ray has ended."""
         ray = str(Path(sys.executable).parent / "ray")
         command = [ray, "start", "--block", "--disable-usage-stats", "--num-cpus=4"]
         command += [f"--node-ip-address={self.address}", f"--object-store-memory={256 << 20}"]
@@ -74,7 +74,7 @@ class Host:
         self._ray = self._start([*unshared, "sh", "-c", own, "sh", *command])
 
     def start(self, *command: str) -> None:
-        """Beside its Ray."""
+        """Runs a command on the host, beside its Ray."""
         assert self._ray is not None, "Ray was started"
         self._start(["nsenter", f"--target={self._ray.pid}", "--mount", "--uts", "--net", *command])
 
@@ -87,26 +87,26 @@ class Host:
 
     @property
     def is_up(self) -> bool:
-        """Its Ray runs; one that was cut off for too long ends by itself."""
+        """Whether its Ray is running. Ray ends by itself if it is cut off for too long."""
         return self._ray is not None and self._ray.poll() is None
 
     @property
     def has_joined(self) -> bool:
-        """Its Ray has said so since it was started last."""
+        """Whether its current Ray has logged this text."""
         return STARTED in self._log.read_text()[self._log_begins :]
 
     def runs(self, name: str) -> bool:
-        """Whether a process of that name is there."""
+        """Whether a process with this name is running on the host."""
         return any(name in _command_line(pid) for pid in self._pids())
 
     def kill(self) -> None:
-        """Everything that runs there, at once."""
+        """Kills everything on the host at once."""
         for pid in self._pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def terminate(self) -> None:
-        """SIGTERM to its Ray, which drains, and then ends: what Kubernetes does with a pod."""
+        """Sends SIGTERM to its Ray, which drains and then ends, as Kubernetes does with a pod."""
         assert self._ray is not None, "Ray was started"
         self._ray.terminate()
 
@@ -116,7 +116,7 @@ class Host:
         return list(map(int, found.stdout.split()))
 
     def cut_off(self) -> None:
-        """Its packets go nowhere; what runs there goes on."""
+        """Cuts off its network; what runs there keeps running."""
         run("ip", "link", "set", f"{self.name}o", "down")
 
     def reconnect(self) -> None:
@@ -128,14 +128,14 @@ class Host:
 
 @contextmanager
 def running_hosts(num_workers: int, log_folder: Path) -> Iterator[list[Host]]:
-    """The head and workers with a GPU each that is only a number. All gone when the block ends."""
+    """Starts the head, and workers that declare a GPU without having one. Removes all when the block ends."""
     prefix = f"el{os.getpid() % 10_000}"
     hosts = [Host(number, prefix, log_folder) for number in range(num_workers + 1)]
     with ExitStack() as stack:
         run("ip", "link", "add", f"{prefix}b", "type", "bridge")
         stack.callback(run, "ip", "link", "del", f"{prefix}b")
         run("ip", "link", "set", f"{prefix}b", "up")
-        run("ip", "addr", "add", f"{NETWORK}.254/24", "dev", f"{prefix}b")  # for whoever asks
+        run("ip", "addr", "add", f"{NETWORK}.254/24", "dev", f"{prefix}b")  # for the clients
         for host in hosts:
             host.create()
             stack.callback(run, "ip", "netns", "del", host.name)
@@ -146,7 +146,7 @@ def running_hosts(num_workers: int, log_folder: Path) -> Iterator[list[Host]]:
 
 
 def _start(host: Host) -> None:
-    """Returns when its Ray has joined. One that gives up is started again: nodes that start at once may."""
+    """Returns when its Ray has joined. Restarts a Ray that gives up, as nodes that start at once may."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if not host.is_up:
@@ -161,7 +161,7 @@ def _command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     except OSError:
-        return ""  # it has ended since
+        return ""  # the process has ended meanwhile
 
 
 def run(*command: str) -> None:

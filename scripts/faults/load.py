@@ -1,4 +1,4 @@
-"""Clients who ask one question after another, and hold each answer against the undisturbed one."""
+"""Clients that ask one question after another and compare each answer with the one given without faults."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from serve_app.demo.clips import label_scenes
 from serve_app.demo.world import write_scenes
 
 QUESTIONS = ("[emotion] What is the emotion?", "[reason] Why does the person feel this way?")
-CLIENT_TIMEOUT_S = 30.0  # the documented client's
+CLIENT_TIMEOUT_S = 30.0  # that of the documented client
 RETRY_PAUSE_S = 0.5
 NUM_CLIPS, CLIPS_SEED = 8, 9_000_000
 STEADY_TIMEOUT_S = 300.0
@@ -25,11 +25,11 @@ STEADY_TIMEOUT_S = 300.0
 
 @dataclass
 class Load:
-    """What came of it."""
+    """The load and its results."""
 
     url: str
     clips: Sequence[Path]
-    max_tries: int = 1  # of a client, for one question
+    max_tries: int = 1  # a client's, for one question
     timeout_s: float = CLIENT_TIMEOUT_S
     expected: dict[tuple[Path, str], str] = field(default_factory=dict)
     num_answered: int = 0
@@ -39,7 +39,7 @@ class Load:
     latencies_s: list[float] = field(default_factory=list)
 
     async def learn(self) -> None:
-        """The undisturbed answers."""
+        """Records the answers that are given without faults."""
         async with httpx.AsyncClient(timeout=self.timeout_s) as http:
             for clip in self.clips:
                 for question in QUESTIONS:
@@ -49,7 +49,7 @@ class Load:
 
     @asynccontextmanager
     async def running(self, num_clients: int) -> AsyncIterator[None]:
-        """The clients ask while the block runs; then each has its last answer."""
+        """The clients ask while the block runs; at its end each waits for its last answer."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as clients:
             for _ in range(num_clients):
@@ -71,7 +71,7 @@ class Load:
                     self.latencies_s.append(time.monotonic() - started)
 
     async def _ask(self, http: httpx.AsyncClient, clip: Path, question: str) -> str | None:
-        """None, and a failure more, when the last try has failed too."""
+        """Asks, with retries. Counts a failure and returns None if the last try fails too."""
         for number in range(self.max_tries):
             self.num_tries += 1
             try:
@@ -113,7 +113,7 @@ class Load:
 async def prepared(
     url: str, folder: Path, max_tries: int = 1, timeout_s: float = CLIENT_TIMEOUT_S
 ) -> Load:
-    """Clients who know the undisturbed answers."""
+    """Makes a load whose clients know the answers that are given without faults."""
     clips = write_scenes(label_scenes(NUM_CLIPS, CLIPS_SEED), folder / "clips")
     load = Load(url, clips, max_tries, timeout_s)
     await load.learn()
@@ -122,5 +122,5 @@ async def prepared(
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(STEADY_TIMEOUT_S):
-        while not await condition():  # noqa: ASYNC110 - Serve tells of nothing by itself
+        while not await condition():  # noqa: ASYNC110 - Serve sends no notification
             await asyncio.sleep(0.2)

@@ -1,4 +1,4 @@
-"""The number of Generators follows the load, by our own policy: a step, and to nothing and back."""
+"""Scenarios in which our policy scales Generators: with a load step, and to zero and back."""
 
 import asyncio
 import time
@@ -25,11 +25,11 @@ SCALING: dict[str, Any] = {
     },
 }
 TO_ZERO: dict[str, Any] = {"min_replicas": 0, "downscale_to_zero_delay_s": 5}
-START_TIMEOUT_S = 150.0  # a request that finds no engine waits for one to start
+START_TIMEOUT_S = 150.0  # without an engine a request waits until one has started
 
 
 async def scale(folder: Path, num_clients: int, seconds: float) -> dict[str, Any]:
-    """A load step: from one Generator to four, and back."""
+    """A load step scales from one Generator to four, and back."""
     with fake_cluster(MAX_REPLICAS) as cluster:
         path = write_config(folder, {"autoscaling_config": SCALING}, folder, engine=ENGINE)
         with running_server(load_serve_config(path), cluster.address) as url:
@@ -45,7 +45,7 @@ async def scale(folder: Path, num_clients: int, seconds: float) -> dict[str, Any
 
 
 async def zero(folder: Path, num_clients: int, seconds: float) -> dict[str, Any]:
-    """Nobody asks and the last Generator goes; then everybody asks at once."""
+    """Without requests the last Generator is removed; then all clients ask at once."""
     limits = {"request_timeout_s": START_TIMEOUT_S}
     generator = {"autoscaling_config": SCALING | TO_ZERO}
     with fake_cluster(MAX_REPLICAS) as cluster:

@@ -1,4 +1,4 @@
-"""What is done to a server under load. Each scenario returns its figures; `num_failed` is to be 0."""
+"""Scenarios of faults on a server under load. Each returns its figures; `num_failed` should be 0."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ Figures = dict[str, Any]
 
 
 async def kills(folder: Path, num_clients: int, seconds: float) -> Figures:
-    """A Generator is killed every 10 s, and in the middle a node goes."""
+    """A Generator is killed every 10 s, and half-way a node is removed."""
     every_s = 10.0
     with fake_cluster(4) as cluster:
         config = load_serve_config(write_config(folder, {"num_replicas": 4}, folder))
@@ -83,7 +83,7 @@ async def hang(folder: Path, num_clients: int, seconds: float) -> Figures:
 
 
 async def ingress(folder: Path, num_clients: int, seconds: float) -> Figures:
-    """An ingress replica is killed, twice: clients who try again lose nothing."""
+    """An ingress replica is killed, twice: clients that retry lose nothing."""
     with fake_cluster(1) as cluster:
         config = load_serve_config(write_config(folder, {"num_replicas": 1}, folder))
         with running_server(config, cluster.address) as url:
@@ -111,7 +111,7 @@ async def _is_gone(process: psutil.Process) -> bool:
 
 
 async def _is_rolled_out(url: str, model_name: str) -> bool:
-    """The new configuration answers, and nothing of the old one is left."""
+    """Whether the new configuration answers and nothing of the old one is left."""
     from ray import serve
 
     async with httpx.AsyncClient(timeout=10) as http:

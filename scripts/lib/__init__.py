@@ -1,1 +1,1 @@
-"""What several scripts, and the tests, share."""
+"""Helpers shared by scripts and tests."""

@@ -1,4 +1,4 @@
-"""What scripts that measure share: clips that no cache knows, many clients, medians, a tree of processes."""
+"""Helpers for measurements: clips that are in no cache, many clients, medians, memory of process trees."""
 
 import asyncio
 import itertools
@@ -20,12 +20,12 @@ R = TypeVar("R")
 
 
 def without_ray_token() -> None:
-    """Ray would write one into the home folder; the clusters of scripts are on loopback. What is set wins."""
+    """Turns off token authentication unless it is configured: Ray would write a token to the home folder."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 
 def mp4_files(folder: Path | None) -> list[Path]:
-    """Those of a folder; by default the sample clip."""
+    """The mp4 files of a folder; without a folder, the sample clip."""
     return sorted(folder.glob("*.mp4")) if folder else [SAMPLE]
 
 
@@ -40,7 +40,8 @@ def fresh_clips(folder: Path, originals: Sequence[Path]) -> Iterator[Path]:
 async def ask_all(
     asked: Sequence[T], num_clients: int, ask: Callable[[T], Awaitable[R]]
 ) -> tuple[float, list[tuple[float, R]]]:
-    """So many at a time. How many a second, and of each its latency in ms and what `ask` returned."""
+    """Calls `ask` on all items, `num_clients` at a time. Returns the rate per second and each latency in ms
+    with its result."""
     waiting = iter(asked)
     results: list[tuple[float, R]] = []
 
@@ -56,7 +57,7 @@ async def ask_all(
 
 
 def times_ms(calls: Mapping[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
-    """Of calls that take turns: what else the machine does meets all of them."""
+    """Times calls that take turns, so that other load on the machine affects all of them alike."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(num_rounds):
         for name, call in calls.items():
@@ -67,19 +68,19 @@ def times_ms(calls: Mapping[str, Callable[[], object]], num_rounds: int) -> dict
 
 
 def median_and_range(values: Sequence[float], digits: int = 2) -> str:
-    """median (min-max)."""
+    """Formats values as `median (min-max)`."""
     low, high = min(values), max(values)
     return f"{statistics.median(values):.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def median_and_quartiles(values: Sequence[float], digits: int = 1) -> str:
-    """median (first quartile-third quartile)."""
+    """Formats values as `median (first quartile-third quartile)`."""
     low, median, high = statistics.quantiles(values, n=4)
     return f"{median:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def process_tree(pid: int | None = None) -> list[psutil.Process]:
-    """A process (by default this one) and all below it; nothing where it has ended."""
+    """A process (by default this one) and its descendants; nothing if it has ended."""
     try:
         return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -87,11 +88,11 @@ def process_tree(pid: int | None = None) -> list[psutil.Process]:
 
 
 def tree_pss_bytes(pid: int | None = None) -> Counter[str]:
-    """Memory of a tree of processes, by their names: a page that processes share is counted once."""
+    """PSS of a tree of processes, by process name: pages that they share are counted once."""
     sizes: Counter[str] = Counter()
     for process in process_tree(pid):
         try:
             sizes[process.name()] += process.memory_full_info().pss
-        except psutil.Error:  # it has ended since
+        except psutil.Error:  # the process has ended meanwhile
             continue
     return sizes

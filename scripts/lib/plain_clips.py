@@ -1,4 +1,4 @@
-"""A plain talking face and a voice-like tone, always the same: clips for tests and measurements."""
+"""Clips for tests and measurements: a plain talking face and a voice-like tone, always the same."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def face_frames(seed: int, seconds: float) -> Iterator[Pixels]:
 
 
 def draw_face(seed: int, mouth_open: float) -> Pixels:
-    """`mouth_open` is 0 for a line and 1 for wide open. The seed chooses the colours."""
+    """Draws a face. `mouth_open` is 0 for a line and 1 for wide open; the seed chooses the colours."""
     random = np.random.default_rng(seed)
     wall = tuple(random.integers(40, 120, 3).tolist())
     skin = tuple((random.integers(150, 240) * np.array([1.0, 0.8, 0.65])).astype(int).tolist())
@@ -40,7 +40,7 @@ def voice(seed: int, seconds: float) -> Sound:
     pitch_hz = np.random.default_rng(seed).uniform(110, 230)
     phase = 2 * np.pi * (pitch_hz * time_s + 3 * np.sin(2 * np.pi * 0.7 * time_s))
     harmonics = np.arange(1, 16)
-    distances_hz = harmonics * pitch_hz - np.array([[600], [1200]])  # from the formants
+    distances_hz = harmonics * pitch_hz - np.array([[600], [1200]])  # to the formants
     weights = 0.1 + np.exp(-((distances_hz / 250) ** 2)).sum(axis=0)
     sound = weights @ np.sin(np.outer(harmonics, phase))
     shaped: Sound = (0.5 * loudness(time_s) * sound / np.abs(sound).max()).astype(np.float32)
@@ -48,6 +48,6 @@ def voice(seed: int, seconds: float) -> Sound:
 
 
 def loudness(time_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """0 to 1, falling silent between syllables."""
+    """Loudness, 0 to 1, silent between syllables."""
     wave: npt.NDArray[np.float64] = np.sin(2 * np.pi * SYLLABLES_PER_S * time_s)
     return wave.clip(min=0.0)

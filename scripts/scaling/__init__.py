@@ -1,1 +1,1 @@
-"""The parts of scripts/simulate_autoscaling.py: traffic, engines, a fleet of them, Serve's autoscaler."""
+"""The parts of scripts/simulate_autoscaling.py: traffic, engines, a fleet of replicas, Serve's autoscaler."""

@@ -1,4 +1,4 @@
-"""Serve's autoscaler around a policy: its contexts, its delays, its bounds, on simulated time."""
+"""Simulates Serve's autoscaler around a policy: its contexts, delays and bounds, in simulated time."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext
 from scaling.fleet import READY, Fleet
 
 DECISION_S = 10.0  # how often replicas and handles report to Serve's controller
-RECORD_SHARE = 0.2  # of look_back_period_s: how often they note their load
+RECORD_SHARE = 0.2  # they record their load every look_back_period_s times this
 
 Policy = Callable[[AutoscalingContext], tuple[float, dict[str, Any]]]
 
 
 class Autoscaler:
-    """Looks at a fleet after every step, and scales it every ten seconds."""
+    """Observes a fleet after every step, and scales it every ten seconds."""
 
     def __init__(self, policy: Policy, config: AutoscalingConfig) -> None:
         self._policy, self._config = policy, config
@@ -29,7 +29,7 @@ class Autoscaler:
         self._samples: deque[tuple[Any, ...]] = deque()
 
     def look(self, fleet: Fleet) -> None:
-        """Note the load, and decide, where it is time."""
+        """Records the load and makes a decision when it is time to."""
         record_s = self._config.look_back_period_s * RECORD_SHARE
         if fleet.now % max(1, round(record_s / fleet.step_s)) == 0:
             sample = fleet.now, fleet.num_running.copy(), fleet.num_waiting.copy(), fleet.num_queued
@@ -41,7 +41,7 @@ class Autoscaler:
             fleet.scale(self._decide(self._context(fleet), fleet.now * fleet.step_s))
 
     def _decide(self, context: AutoscalingContext, now_s: float) -> int:
-        """What ray.serve.autoscaling_policy._apply_autoscaling_config does, with the time given to it."""
+        """Does what ray.serve.autoscaling_policy._apply_autoscaling_config does, but with simulated time."""
         wanted = _get_cold_start_scale_up_replicas(context)
         if wanted is None:
             asked, _ = self._policy(context)
@@ -56,7 +56,7 @@ class Autoscaler:
         ready = np.flatnonzero(fleet.state == READY)
         times = np.array([time for time, *_ in self._samples])
         seen = times[:, None] > fleet.ready_at[ready]
-        # Each replica's mean over what it noted since it was ready; none before its first report.
+        # Each replica's mean over its records since it was ready; nothing before its first report.
         num_seen = np.maximum(seen.sum(axis=0), 1)
         running, waiting = (
             (np.array([sample[i][ready] for sample in self._samples]) * seen).sum(axis=0) / num_seen

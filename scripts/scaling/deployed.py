@@ -1,4 +1,4 @@
-"""What a serve.yaml says of the Generator and the ingress before it: the simulation takes it from there."""
+"""Reads from a serve.yaml what the simulation needs to know about the Generator and the ingress."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from serve_app.settings import EngineLoadSettings
 
 @dataclass(frozen=True)
 class Deployed:
-    """The fleet, Serve's autoscaler around it, and the policy by engine load."""
+    """Settings of the fleet, of Serve's autoscaler, and of the engine-load policy."""
 
     fleet: FleetSettings
     autoscaling: AutoscalingConfig
@@ -29,7 +29,7 @@ def read_deployed(
     max_num_seqs: int | None = None,
     policy_kwargs: dict[str, Any] | None = None,
 ) -> Deployed:
-    """The file's numbers; what is given takes their place, and what is in proportion to it follows.
+    """Reads the file. Arguments that are given replace its numbers, and numbers proportional to them follow.
 
     Args:
         start_s: from the decision to a new replica's first request.

@@ -1,10 +1,10 @@
-"""Replicas that answer requests, in small steps of time.
+"""Simulates replicas that answer requests, in small steps of time.
 
-Every request is followed by itself, but things happen only at the ends of steps: times are rounded to the
-nearest step. A step should be a fifth of an empty engine's time at most (`longest_step_s`).
+Every request is simulated individually, but events happen only at the ends of steps: times are rounded to
+the nearest step. A step should be at most a fifth of the time of a single request (`longest_step_s`).
 
-Left out: decoding, the network, replicas that fail, requests of one clip that find it in a cache, second
-attempts beside the first, callers who come again.
+Left out: decoding, the network, failing replicas, requests that find their clip in a cache, repeated attempts,
+and callers who retry.
 """
 
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ ABSENT, STARTING, READY, DRAINING = range(4)
 
 @dataclass(frozen=True)
 class FleetSettings:
-    """Of the Generator deployment, its engines, and the ingress. Names are serve.yaml's where it has them."""
+    """Settings of the Generator, its engines and the ingress. Names are serve.yaml's where it has them."""
 
     max_replicas: int
-    start_s: float  # from the decision to the first request: a node, the image, the weights
+    start_s: float  # from the decision to the first request: node, image and weights
     max_num_seqs: int
     max_ongoing_requests: int
-    num_ingress_replicas: int  # all there from the start
-    max_queued_requests: int  # of each ingress replica's handle
-    max_in_flight: int  # of each ingress replica, whether queued, waiting or running
+    num_ingress_replicas: int  # constant during the simulation
+    max_queued_requests: int  # for each ingress replica's handle
+    max_in_flight: int  # for each ingress replica: queued, waiting and running
     request_timeout_s: float
     num_seqs_in_kv_cache: int = 256  # assumed: more than a batch
-    work_cv: float = 0.5  # assumed: standard deviation / mean of how much work a request is
+    work_cv: float = 0.5  # assumed: standard deviation / mean of the work of a request
 
 
 def longest_step_s(service: ServiceTimes) -> float:
-    """For times that are right to a tenth of the shortest."""
+    """The longest step with which times are exact to a tenth of the shortest one."""
     return float(service.time_s(1) / 5)
 
 
@@ -61,38 +61,38 @@ class Fleet:
         self.ready_at = np.zeros(rows, np.int64)
         self.num_running = np.zeros(rows, np.int64)
         self.num_waiting = np.zeros(rows, np.int64)
-        self._done_work = np.zeros(rows)  # of a request that had been there all along
+        self._done_work = np.zeros(rows)  # for a request that has been running from the start
         self._ends_at = np.full(
             (rows, self._max_running), np.inf
         )  # in done work; inf: a free place
         self._arrived = np.zeros((rows, self._max_running), np.int64)
-        self._waiting = np.zeros((rows, ongoing), np.int64)  # arrivals of what waits in each engine
+        self._waiting = np.zeros((rows, ongoing), np.int64)  # arrival times, as ring buffers
         self._head = np.zeros(rows, np.int64)
-        self._queue = np.zeros(0, np.int64)  # arrivals of what waits at the handles
-        self._keys = np.zeros(0)  # where on the ring each of them belongs, 0..1
+        self._queue = np.zeros(0, np.int64)  # arrival times of requests queued at the handles
+        self._keys = np.zeros(0)  # their positions on the ring, 0..1
         self._ring = Ring(rows, rng)
         self.arrived = self.answered = self.refused = self.timed_out = 0
-        self.wait_steps = np.zeros(self._deadline + 2, np.int64)  # begun requests by their wait
-        self.latency_steps = np.zeros(self._deadline + 2, np.int64)  # answers by their time
-        self.replica_steps = 0  # of all that hold a GPU
+        self.wait_steps = np.zeros(self._deadline + 2, np.int64)  # histogram of waiting times
+        self.latency_steps = np.zeros(self._deadline + 2, np.int64)  # histogram of latencies
+        self.replica_steps = 0  # sum over all steps of replicas that hold a GPU
 
     @property
     def num_queued(self) -> int:
-        """Requests at the handles, without a replica."""
+        """Requests queued at the handles, without a replica."""
         return len(self._queue)
 
     @property
     def num_inside(self) -> int:
-        """Requests that arrived and have no end yet."""
+        """Requests that have arrived and not ended."""
         return self.num_queued + int(self.num_running.sum() + self.num_waiting.sum())
 
     @property
     def num_target(self) -> int:
-        """Replicas that are not on their way out."""
+        """Replicas that are starting or ready."""
         return int(np.isin(self.state, (STARTING, READY)).sum())
 
     def scale(self, num_replicas: int) -> None:
-        """Start replicas, as far as GPUs are free, or let some go: those that still start first."""
+        """Starts replicas as far as GPUs are free, or removes some, starting ones first."""
         missing = num_replicas - self.num_target
         if missing > 0:
             rows = np.flatnonzero(self.state == ABSENT)[:missing]
@@ -106,7 +106,7 @@ class Fleet:
                 self.state[np.flatnonzero(self.state == READY)[left:]] = DRAINING
 
     def step(self, num_arrivals: int) -> None:
-        """One step: answers, deadlines, new replicas, arrivals, and what now begins."""
+        """Advances one step: answers, deadlines, new replicas, arrivals, and requests that begin."""
         self.now += 1
         self.replica_steps += int((self.state != ABSENT).sum())
         self._answer()
@@ -128,13 +128,13 @@ class Fleet:
         done = self._ends_at[busy] <= self._done_work[busy, None]
         self.answered += int(done.sum())
         arrived = self._arrived[busy][done]
-        # What began in time and ends in the step of its deadline is let through.
+        # A request that ends in the very step of its deadline counts as answered.
         times = np.minimum(self.now - arrived, self._deadline + 1)
         self.latency_steps += np.bincount(times, minlength=len(self.latency_steps))
         self._free(busy, done)
 
     def _time_out(self) -> None:
-        """Requests whose deadline has passed, wherever they are."""
+        """Ends requests whose deadline has passed, wherever they are."""
         last = self.now - self._deadline
         busy = np.flatnonzero(self.num_running)
         late = (self._arrived[busy] <= last) & np.isfinite(self._ends_at[busy])
@@ -143,7 +143,7 @@ class Fleet:
         kept = self._queue > last
         self.timed_out += int((~kept).sum())
         self._queue, self._keys = self._queue[kept], self._keys[kept]
-        # In an engine from the front: behind it are later arrivals, but for a few that fell back.
+        # Waiting requests are checked from the front: those behind arrived later, with few exceptions.
         while len(rows := np.flatnonzero(self.num_waiting)):
             rows = rows[self._waiting[rows, self._head[rows]] <= last]
             if not len(rows):
@@ -158,12 +158,12 @@ class Fleet:
         self.num_running[rows] -= places.sum(axis=1)
 
     def _drop(self, rows: Ints, numbers: Any) -> None:
-        """Take the first so many off what waits in these replicas."""
+        """Removes the first `numbers` waiting requests of these replicas."""
         self._head[rows] = (self._head[rows] + numbers) % self._waiting.shape[1]
         self.num_waiting[rows] -= numbers
 
     def _dispatch(self) -> None:
-        """From the handles to the replicas, the oldest first, as long as any has room."""
+        """Sends queued requests to replicas, the oldest first, as long as any replica has room."""
         ready = self.state == READY
         ongoing = self.num_running + self.num_waiting
         max_ongoing = self.settings.max_ongoing_requests
@@ -179,7 +179,7 @@ class Fleet:
         self._queue, self._keys = self._queue[left], self._keys[left]
 
     def _begin(self) -> None:
-        """Move what waits in an engine into the free places of its batch."""
+        """Moves requests that wait in an engine into the free places of its batch."""
         free = self._max_running - self.num_running
         rows = np.flatnonzero((self.num_waiting > 0) & (free > 0))
         numbers = np.minimum(self.num_waiting, free)[rows]
@@ -189,17 +189,17 @@ class Fleet:
         places = free_places[np.searchsorted(free_rows, np.arange(len(rows)))[which] + rank]
         begun = rows[which]
         arrived = self._waiting[begun, (self._head[begun] + rank) % self._waiting.shape[1]]
-        # One that fell back behind later arrivals may be late; it ends with the next step.
+        # A request behind later arrivals may be past its deadline; it ends with the next step.
         waits = np.minimum(self.now - arrived, self._deadline + 1)
         self.wait_steps += np.bincount(waits, minlength=len(self.wait_steps))
         self.num_running[rows] += numbers
         self._drop(rows, numbers)
-        # It ends in the step whose end is nearest, not in the one after.
+        # Half a step less rounds the end to the nearest step instead of up.
         half_a_step = 0.5 * self.step_s / self._service.time_s(self.num_running[begun])
         ends_at = self._done_work[begun] + self._work(len(begun)) - half_a_step
         self._ends_at[begun, places], self._arrived[begun, places] = ends_at, arrived
 
     def _work(self, number: int) -> Any:
-        """Of so many requests; 1 on average."""
+        """Random work of `number` requests; 1 on average."""
         cv = self.settings.work_cv
         return self._rng.gamma(cv**-2, cv**2, number) if cv else np.ones(number)

@@ -1,4 +1,4 @@
-"""Which replica a request goes to: what ClipRouter does, with its own constants, on a fleet's counts."""
+"""Chooses the replica of a request like ClipRouter, with its constants, from a fleet's counts."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ Ints = NDArray[np.int64]
 
 
 class Ring:
-    """A circle of length 1, with NUM_VIRTUAL_NODES random places of each replica that there may be."""
+    """A hash ring of length 1, with NUM_VIRTUAL_NODES random positions for each possible replica."""
 
     def __init__(self, max_replicas: int, rng: np.random.Generator) -> None:
         places = rng.random(max_replicas * NUM_VIRTUAL_NODES)
@@ -22,7 +22,7 @@ class Ring:
         self.set_ready(~self._ready)
 
     def set_ready(self, ready: NDArray[np.bool_]) -> None:
-        """Which replicas it has, as (max_replicas,) truths."""
+        """Sets which replicas are on the ring, as (max_replicas,) booleans."""
         if np.array_equal(ready, self._ready):
             return
         self._ready = ready
@@ -31,17 +31,17 @@ class Ring:
         self.owners: list[int] = self._all_owners[kept].tolist()
 
     def place(self, keys: Any, num_ongoing: Ints, max_ongoing: int) -> tuple[Ints, Ints]:
-        """One request after the other: to the first replica from its key on that is below the bound.
+        """Places requests one by one: each goes to the first replica after its key that is below the bound.
 
-        The bound is never below the emptiest replica, so that ClipRouter's second rank, of those at the
-        bound, is nobody's here.
+        Some replica is always below the bound, so ClipRouter's second rank (replicas at the bound) is not
+        needed here.
 
         Args:
-            keys: where on the circle each request's clip is, (n,), for no more than have room.
-            num_ongoing: of every replica, (max_replicas,).
+            keys: position of each request's clip on the ring, (n,); no more than the replicas have room for.
+            num_ongoing: ongoing requests of every replica, (max_replicas,).
 
         Returns:
-            Each request's replica, and what that one had before, both (n,).
+            Each request's replica, and how many requests that replica had before, both (n,).
         """
         ongoing = num_ongoing.tolist()
         num_replicas, total = int(self._ready.sum()), int(num_ongoing[self._ready].sum())
@@ -49,7 +49,7 @@ class Ring:
         rows, before = [], []
         for point in np.searchsorted(self.places, keys, side="right").tolist():
             bound = max(MIN_ONGOING, math.ceil(LOAD_FACTOR * (total + 1) / num_replicas))
-            limit = min(bound, max_ongoing)  # a full replica refuses, and the next one is asked
+            limit = min(bound, max_ongoing)  # a full replica refuses, and the next one is tried
             row = owners[point % size]
             while ongoing[row] >= limit:
                 point += 1

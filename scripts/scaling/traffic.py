@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 DAY_S = 86_400.0
-PEAK_TO_MEAN = 1.8  # of a day: the afternoon against the average
+PEAK_TO_MEAN = 1.8  # the afternoon's rate / the day's mean
 
 
 def constant(times_s: Floats, mean_rate: float) -> Floats:
-    """The same all the time."""
+    """A constant rate."""
     return np.full(len(times_s), mean_rate)
 
 
@@ -22,7 +22,7 @@ def diurnal(times_s: Floats, mean_rate: float) -> Floats:
 
 
 def flash_crowd(times_s: Floats, mean_rate: float) -> Floats:
-    """A day, in which at noon within a minute three times as many come, for twenty minutes, then fade."""
+    """A day with a flash crowd at noon: three times the rate within a minute, for 20 minutes, then fading."""
     since_s = times_s - 12 * 3600
     rise = np.clip(since_s / 60, 0, 1)
     fade = np.exp(-np.clip(since_s - 1200, 0, None) / 600)
@@ -30,7 +30,7 @@ def flash_crowd(times_s: Floats, mean_rate: float) -> Floats:
 
 
 def batch_burst(times_s: Floats, mean_rate: float) -> Floats:
-    """A quiet day (half the mean), and at 2 in the morning the other half of its clips within two hours."""
+    """A quiet day with half of the clips; the other half comes within two hours from 2 in the morning."""
     burst = (times_s >= 2 * 3600) & (times_s < 4 * 3600)
     return np.asarray(0.5 * diurnal(times_s, mean_rate) + 0.5 * mean_rate * 12 * burst)
 
@@ -44,5 +44,5 @@ TRAFFIC: dict[str, Callable[[Floats, float], Floats]] = {
 
 
 def arrivals(rates: Floats, step_s: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """How many requests come in each step: Poisson."""
+    """The number of requests in each step, drawn from a Poisson distribution."""
     return rng.poisson(rates * step_s)

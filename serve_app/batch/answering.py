@@ -109,9 +109,7 @@ class Answering:
                 return error_record(
                     row_request.number, row_request.id, error, row_request.chat_model is not None
                 )
-            except (
-                Exception
-            ) as error:  # a failure of one row must not cost the others their answers
+            except Exception as error:  # one row must not cost the others their answers
                 logger.exception("unexpected error about row %s", row_request.id)
                 unexpected = ServeAppError(f"unexpected error: {error!r}")
                 return error_record(

@@ -25,9 +25,8 @@ from serve_app.types import Clip, ClipSource
 
 logger = logging.getLogger(__name__)
 
-TRIES = (
-    3  # one dead worker may have been killed from outside; after three deaths the clip is to blame
-)
+# One dead worker may have been killed from outside; after three deaths the clip is to blame.
+TRIES = 3
 
 
 class Decoding:

@@ -19,9 +19,7 @@ from serve_app.batch.tickets import Tickets
 from serve_app.batch.units import UNIT_ROWS, make_units
 from serve_app.settings import AppSettings
 
-DECODER_UNITS = (
-    2  # units in a decode actor at a time, so that its pool never waits for the next one
-)
+DECODER_UNITS = 2  # in a decode actor at a time, so that its pool never waits for the next one
 ACTOR_START_FAILURES = 2
 
 

@@ -13,9 +13,7 @@ from serve_app.types import DecodeOptions, without_source
 
 WINDOW_ROWS = 4096  # rows about one clip are grouped if they are no farther apart
 WINDOW_BYTES = 64 * MIB  # of clips that are inside the manifest, as data URLs
-GROUP_ROWS = (
-    64  # a clip with more rows is decoded again, so that units, and steps of progress, stay small
-)
+GROUP_ROWS = 64  # a clip with more rows is decoded again, so that units stay small
 UNIT_ROWS = 32
 
 Key = tuple[str, DecodeOptions, str | None]

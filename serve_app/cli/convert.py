@@ -66,9 +66,7 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         report = convert(paths, args.out, options)
-    except (
-        CheckpointError
-    ) as error:  # about a download: its title, about a checkpoint, would mislead
+    except CheckpointError as error:  # not printed with its title, which is about checkpoints
         print(f"error: {error.message}", file=sys.stderr)
         return 1
     for line in (*fate_lines(report.fates), "", *summary_lines(report.fates, report.about)):

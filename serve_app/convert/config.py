@@ -1,4 +1,4 @@
-"""The checkpoint's config, as files and shapes give it; what they do not say is asked for."""
+"""Derives the checkpoint's config from files and tensor shapes; what these do not say is an option."""
 
 import re
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from serve_app.model import ARCHITECTURE
 from serve_app.model.config import EmotionLlamaConfig
 from serve_app.types import SAMPLE_RATE
 
-IMAGE_SIZE = 448  # px; the original's demo.yaml
-MAX_IMAGE_SIZE = 4096  # px; no model takes as many
-EVA_NUM_BLOCKS = 39  # eva_vit.py's create_eva_vit_g builds 39; its file holds 40
-EVA_HEAD_WIDTH = 88  # ditto: num_heads = 1408 // 88
-# The plugin normalises a waveform itself; a HuBERT that expects anything else is another model.
+IMAGE_SIZE = 448  # px; from the original's demo.yaml
+MAX_IMAGE_SIZE = 4096  # px; more than any model takes
+EVA_NUM_BLOCKS = 39  # create_eva_vit_g in eva_vit.py builds 39; its file holds 40
+EVA_HEAD_WIDTH = 88  # from the same function: num_heads = 1408 // 88
+# The plugin normalises waveforms this way; a HuBERT that expects anything else cannot be served.
 FEATURE_EXTRACTOR = {"do_normalize": True, "sampling_rate": SAMPLE_RATE}
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What a state dict cannot say. None: dims.json's value, or else the published one."""
+    """Dimensions that a state dict does not tell. None takes dims.json's value, or else the published one."""
 
     image_size: int | None = None
     eva_num_heads: int | None = None
@@ -32,10 +32,14 @@ class Geometry:
 
 
 def derive_config(downloads: Downloads, geometry: Geometry, dtype: str) -> EmotionLlamaConfig:
-    """Raises CheckpointError: a tensor that tells a dimension is missing, or the dimensions make no sense."""
+    """The config of the converted model.
+
+    Raises:
+        CheckpointError: a tensor that tells a dimension is missing, or the dimensions do not fit together.
+    """
     _check_feature_extractor(downloads.paths.feature_extractor)
     text = _json_config(downloads.paths.llama, "llama") | {"architectures": ["LlamaForCausalLM"]}
-    # No SpecAugment: its mask embedding is used in training alone.
+    # No SpecAugment: its mask embedding is only used in training.
     no_masks = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
     audio = _json_config(downloads.paths.hubert, "hubert") | no_masks
     vision = _vision_config(downloads, geometry)
@@ -56,10 +60,10 @@ def derive_config(downloads: Downloads, geometry: Geometry, dtype: str) -> Emoti
         return config
     except CheckpointError:
         raise
-    except Exception as error:  # transformers' own checks share no base class
+    except Exception as error:  # the errors of transformers' checks share no base class
         raise CheckpointError(
             f"{downloads.paths.llama}, {downloads.paths.hubert} and {downloads.paths.eva} "
-            f"describe no model: {error}"
+            f"do not describe a model: {error}"
         ) from error
 
 
@@ -70,7 +74,7 @@ def _json_config(directory: Path, model_type: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has model_type {config.get('model_type')!r}; expected {model_type!r}"
         )
-    # Each part is saved in the checkpoint's precision, not in its download's.
+    # Each part is saved in the checkpoint's precision, not in that of its download.
     return {key: value for key, value in config.items() if key not in ("torch_dtype", "dtype")}
 
 
@@ -91,8 +95,8 @@ def _vision_config(downloads: Downloads, geometry: Geometry) -> dict[str, Any]:
     image_size = _chosen("image size", geometry.image_size, dims.get("img"), IMAGE_SIZE)
     if image_size % patch_size or image_size > MAX_IMAGE_SIZE:
         raise CheckpointError(
-            f"image size {image_size} is no multiple of {patch_size}, the patch size of {paths.eva}, "
-            f"or above {MAX_IMAGE_SIZE}"
+            f"image size {image_size} is not a multiple of {patch_size}, the patch size of {paths.eva}, "
+            f"or is above {MAX_IMAGE_SIZE}"
         )
     published_heads = width // EVA_HEAD_WIDTH if width % EVA_HEAD_WIDTH == 0 else None
     num_heads = _chosen(
@@ -118,7 +122,7 @@ def _vision_config(downloads: Downloads, geometry: Geometry) -> dict[str, Any]:
 def _num_blocks(downloads: Downloads, geometry: Geometry, dims: dict[str, Any]) -> int:
     numbers = [re.match(r"blocks\.(\d+)\.", name) for name in downloads.eva.tensors]
     num_stored = 1 + max((int(number[1]) for number in numbers if number), default=-1)
-    # A file with fewer blocks than the original builds is not the published one, or has lost some.
+    # A file with fewer blocks than the original builds is not the published file, or is incomplete.
     published = EVA_NUM_BLOCKS if num_stored >= EVA_NUM_BLOCKS else None
     num_blocks = _chosen(
         f"number of blocks, of {num_stored} in {downloads.paths.eva} "
@@ -136,15 +140,17 @@ def _read_dims(paths: Paths) -> dict[str, Any]:
     stated = read_json(paths.dims) if paths.dims.is_file() else {}
     dims = stated.get("dims", stated)
     if not isinstance(dims, dict):
-        raise CheckpointError(f"{paths.dims} holds no object under dims")
+        raise CheckpointError(f"dims in {paths.dims} is not a JSON object")
     return dims
 
 
 def _chosen(name: str, *values: Any) -> int:
-    """The first value that is given."""
+    """The first value that is not None."""
     value = next((value for value in values if value is not None), None)
     if value is None:
-        raise CheckpointError(f"the downloads do not say the {name}, nor is it the published one")
+        raise CheckpointError(
+            f"the downloads do not say the {name}, and are not the published ones"
+        )
     if type(value) is not int or value < 1:
         raise CheckpointError(f"the {name} is {value!r}; it must be a whole number above 0")
     return value

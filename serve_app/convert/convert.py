@@ -1,4 +1,4 @@
-"""Converts the published downloads: plan everything, refuse, or write all of it and then its manifest."""
+"""Converts the published downloads: plans everything, then refuses or writes all of it and its manifest."""
 
 import json
 import math
@@ -29,7 +29,7 @@ from serve_app.tokenizer import Tokenizer
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 PUBLISHED_LORA_ALPHA = 16.0
 PUBLISHED_GEOMETRY = Geometry()
-# In OUT.part: tells our leftovers from a folder of the user's.
+# A file in OUT.part: tells leftovers of a conversion from a folder of the user's.
 UNFINISHED = "conversion-not-finished"
 
 
@@ -39,11 +39,11 @@ class Options:
 
     dtype: str = "fp16"
     lora_alpha: float = PUBLISHED_LORA_ALPHA
-    lora_rank: int | None = None  # None: as the tensors have it
+    lora_rank: int | None = None  # None: accept the tensors' rank
     keep_lora: bool = False
-    allow_unknown: bool = False  # tensors that find no place are listed instead of refused
+    allow_unknown: bool = False  # list tensors that have no place instead of refusing them
     geometry: Geometry = PUBLISHED_GEOMETRY
-    trusted_sha256: frozenset[str] = frozenset()  # of every input; none: any input will do
+    trusted_sha256: frozenset[str] = frozenset()  # hashes of inputs; empty accepts any
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,18 @@ class Report:
 
     fates: list[Fate]
     problems: list[str]
-    about: dict[str, Any]  # what the manifest says besides hashes
-    sha256: str | None  # of the result; None: not written
+    about: dict[str, Any]  # what the manifest says besides the hashes of its files
+    sha256: str | None  # hash of the result; None if it was not written
 
 
 def convert(paths: Paths, out: Path, options: Options) -> Report:
-    """Writes `out` only if nothing needed is missing; the report's problems say why otherwise.
+    """Writes `out` if nothing that it needs is missing; otherwise the report's `problems` say why not.
 
-    A run that is stopped leaves `out` absent; one that is killed leaves `OUT.part`, which the next clears.
+    An interrupted run leaves no `out`. One that is killed leaves `OUT.part`, which the next run removes.
 
     Raises:
-        CheckpointError: a download cannot be opened, or holds a number that the result cannot.
-        ConfigurationError: `out` is there already or cannot be written; an option makes no sense.
+        CheckpointError: a download cannot be opened, or holds a number that the result cannot represent.
+        ConfigurationError: `out` exists already or cannot be written, or an option is invalid.
     """
     if not (math.isfinite(options.lora_alpha) and options.lora_alpha > 0):
         raise ConfigurationError(f"--lora-alpha is {options.lora_alpha}; it must be above 0")
@@ -131,7 +131,7 @@ def _write_shards(
     dtype: torch.dtype,
     progress: "tqdm[Any]",
 ) -> None:
-    """One shard for each source file, so that each of those is gone through once, and then let go."""
+    """Writes one shard for each source file, so that each source is read once and then released."""
     in_order = sorted(outputs, key=attrgetter("shard"))
     shards = [list(group) for _, group in groupby(in_order, key=attrgetter("shard"))]
     places: dict[str, str] = {}
@@ -146,7 +146,7 @@ def _write_shards(
 
 
 def _write_adapter(outputs: list[Output], lora: Lora, out: Path, progress: "tqdm[Any]") -> None:
-    """In float32, as it was trained."""
+    """Writes LoRA as a PEFT adapter, in float32, as it was trained."""
     out.mkdir()
     shapes = {output.recipe.target: output.shape for output in outputs}
     tensors = _make(outputs, torch.float32, progress)
@@ -165,7 +165,11 @@ def _write_adapter(outputs: list[Output], lora: Lora, out: Path, progress: "tqdm
 def _make(
     outputs: list[Output], dtype: torch.dtype, progress: "tqdm[Any]"
 ) -> Iterator[torch.Tensor]:
-    """Raises CheckpointError: a number is not finite, or too large for the type."""
+    """Makes and converts the tensors one by one.
+
+    Raises:
+        CheckpointError: a number is not finite, or too large for the type.
+    """
     for output in outputs:
         made = output.make()
         converted = made.to(dtype)
@@ -191,8 +195,8 @@ def _tokenizer_problems(paths: Paths, config: EmotionLlamaConfig) -> Iterator[st
         return
     try:
         num_pieces = Tokenizer(paths.llama).num_pieces
-    except Exception as error:  # sentencepiece and protobuf share no base of errors
-        raise CheckpointError(f"{paths.tokenizer} is no sentencepiece model: {error}") from error
+    except Exception as error:  # the errors of sentencepiece and protobuf share no base class
+        raise CheckpointError(f"{paths.tokenizer} is not a sentencepiece model: {error}") from error
     vocab_size = config.text_config.vocab_size
     if num_pieces != vocab_size:
         yield (
@@ -220,7 +224,7 @@ def _about(
 
 
 def _untrusted(inputs: Mapping[str, str], trusted: frozenset[str]) -> Iterator[str]:
-    """The inputs that a list of known hashes does not vouch for."""
+    """A problem for each input whose hash is not among the trusted ones."""
     for path, digest in inputs.items() if trusted else ():
         if digest not in trusted:
             yield f"{path} has the sha256 {digest}, which is not among the trusted ones"

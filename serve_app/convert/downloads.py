@@ -1,4 +1,4 @@
-"""The four downloads, opened: every name, shape and type is known, no tensor is read."""
+"""Opens the four downloads: reads every tensor's name, shape and type, but no tensor."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from pathlib import Path
 from serve_app.checkpoint import TOKENIZER
 from serve_app.convert.sources import Source, open_directory, open_file
 
-DIMS_FILE = "dims.json"  # beside the EVA file, where it is not the published one: see config.py
+DIMS_FILE = "dims.json"  # beside an EVA file that is not the published one: see config.py
 FEATURE_EXTRACTOR_FILE = "preprocessor_config.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """What the user has."""
+    """Where the user's downloads are."""
 
     llama: Path  # folder
     eva: Path  # file
@@ -35,7 +35,7 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """All four."""
+    """The four opened downloads."""
 
     paths: Paths
     llama: Source
@@ -52,7 +52,7 @@ class Downloads:
         }
 
     def files(self) -> Iterator[Path]:
-        """Everything that is read of them, configs and tokenizer included."""
+        """All files that are read, including configs and tokenizer."""
         for source in self.by_kind().values():
             for file in source.files:
                 yield file.path
@@ -63,13 +63,17 @@ class Downloads:
                 yield path
 
     def release(self) -> None:
-        """Forget what was read of them."""
+        """Releases the memory of tensors that were read."""
         for source in self.by_kind().values():
             source.release()
 
 
 def open_downloads(paths: Paths) -> Downloads:
-    """Raises CheckpointError: a file is missing, damaged or holds code."""
+    """Opens the downloads.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or contains code.
+    """
     return Downloads(
         paths,
         llama=open_directory(paths.llama),

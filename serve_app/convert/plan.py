@@ -1,4 +1,4 @@
-"""Every recipe against the files that are there, by names, shapes and types alone: no tensor is read."""
+"""Matches every recipe with the files, by names, shapes and types alone: no tensor is read."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,18 +14,18 @@ from serve_app.model.config import EmotionLlamaConfig
 from serve_app.model.weights import adapter_shapes, tensor_shapes
 
 INV_FREQ = r".*rotary_emb\.inv_freq"
-# Why a tensor is of no use, by its name and its download; sources: docs/fidelity.md.
+# Tensors that are not needed, and why, by download and name; for sources see docs/fidelity.md.
 IGNORED = {
     "llama": {INV_FREQ: "computed from the config"},
     "eva": {r"(norm|fc_norm|head)\..*": "the original runs EVA without final norm and head"},
-    "hubert": {r"(hubert\.)?masked_spec_embed": "used in training alone"},
+    "hubert": {r"(hubert\.)?masked_spec_embed": "only used in training"},
     "checkpoint": {
         INV_FREQ: "computed from the config",
         r"attention\..*": "head for six emotions that the original never runs",
     },
 }
-# Parts of the model: a tensor of theirs that finds no place means files of different models. Elsewhere,
-# published files may hold what the original never loads.
+# Parts of the model. If a tensor of these has no place, the files are of different models. Other tensors may
+# be in the published files although the original never loads them.
 OWN_PARTS = {
     "llama": r"(model|lm_head)\..*",
     "eva": r"blocks\..*",
@@ -37,12 +37,12 @@ NO_PLACE = "the model has no place for it"
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One tensor of the checkpoint, with all it takes to make it."""
+    """One tensor of the checkpoint, with everything needed to make it."""
 
     recipe: Recipe
     shape: tuple[int, ...]
     sources: tuple[SourceTensor, ...]
-    shard: str  # outputs of one shard are made from one file
+    shard: str  # the file it is made from; outputs from one file go into one shard
 
     def make(self) -> torch.Tensor:
         return self.recipe.make(*(source.read() for source in self.sources))
@@ -56,12 +56,12 @@ class Fate:
     tensor: str
     shape: tuple[int, ...]
     verdict: Literal["used", "ignored", "missing"]
-    note: str  # where it goes, why it does not, what lacks it
+    note: str  # its place in the model, why it is ignored, or what it is needed for
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a conversion will do. Only one without problems can be written."""
+    """What a conversion will do. Only a plan without problems can be written."""
 
     outputs: list[Output] = field(default_factory=list)
     adapter: list[Output] = field(default_factory=list)
@@ -76,7 +76,7 @@ def make_plan(
     keep_lora: bool,
     allow_unknown: bool,
 ) -> Plan:
-    """Names everything that is missing or does not fit, not just the first."""
+    """Makes the plan. Its problems name everything that is missing or does not fit, not just the first."""
     plan = Plan()
     if lora is None:
         plan.problems.append(f"no lora_A and no lora_B is in {downloads.checkpoint.where()}")
@@ -105,7 +105,7 @@ def _add(plan: Plan, outputs: list[Output], recipe: Recipe, shape: tuple[int, ..
     if len(sources) < len(found):
         return
     plan.problems += _misfits(recipe, shape, sources)
-    # A constant goes where its neighbours go.
+    # A constant has no source; it goes into the shard of its neighbours.
     place = str(sources[0].file.path) if sources else (outputs[-1].shard if outputs else "")
     outputs.append(Output(recipe, shape, sources, place))
 
@@ -119,7 +119,7 @@ def _misfits(
     if unusable:
         return
     try:
-        # torch works shapes out on its meta device, without any data.
+        # On torch's meta device only shapes are computed, without any data.
         made = recipe.make(*(torch.empty(source.shape, device="meta") for source in sources))
         got = f"they give {list(made.shape)}"
         if tuple(made.shape) == shape:
@@ -150,7 +150,7 @@ def _add_leftovers(
 
 
 def _reason(kind: str, name: str, num_blocks: int) -> str | None:
-    """Why a tensor of this download is left out on purpose; None: nobody does so on purpose."""
+    """Why a tensor of this download is left out on purpose; None if there is no known reason."""
     block = re.match(r"blocks\.(\d+)\.", name) if kind == "eva" else None
     if block and int(block[1]) >= num_blocks:
         return f"the original runs EVA's first {num_blocks} blocks"

@@ -1,7 +1,7 @@
-"""How each tensor of the checkpoint is made from those of the downloads.
+"""Recipes: how each tensor of the checkpoint is made from tensors of the downloads.
 
-What is done to them follows the original's code: minigpt_base.py (LoRA), eva_vit.py (position embedding, qkv
-bias), minigpt_v2.py (projections). `ln_vision` is in no download; the original leaves it at 1 and 0.
+They follow the original's code: minigpt_base.py (LoRA), eva_vit.py (position embedding, qkv bias),
+minigpt_v2.py (projections). No download contains `ln_vision`; the original leaves it at 1 and 0.
 """
 
 import re
@@ -19,7 +19,7 @@ from serve_app.errors import CheckpointError
 from serve_app.model.weights import is_adapted
 
 LORA_PREFIX = "llama_model.base_model.model."
-# The original's; others are used where they are found.
+# The original's targets; others in the checkpoint are used too.
 LORA_TARGETS = frozenset({"q_proj", "v_proj"})
 LORA_KEY = re.compile(r"(.+\.(\w+))\.lora_([AB])(?:\.default)?\.weight$")
 
@@ -51,7 +51,7 @@ WEIGHT_NORM_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A tensor of a download under any of these names."""
+    """A tensor that a recipe needs, under any of these names in a download."""
 
     source: Source
     names: tuple[str, ...]
@@ -62,7 +62,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`make` gets the needed tensors in order; it must work on shapes alone (the meta device) too."""
+    """How to make one tensor. `make` gets the needed tensors in order; it must also work on meta tensors."""
 
     target: str
     needs: tuple[Need, ...]
@@ -75,7 +75,7 @@ def unchanged(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """The adapter inside the checkpoint."""
+    """The LoRA adapter inside the downloaded checkpoint."""
 
     rank: int
     alpha: float
@@ -105,7 +105,7 @@ def recipe_for(
         return _eva(target, name, shape, downloads.eva)
     if part == "audio_tower":
         return _hubert(target, name, downloads.hubert)
-    assert part == "projectors", f"{target} is of no part that the downloads have"
+    assert part == "projectors", f"{target} belongs to no part of the downloads"
     projector, _, kind = name.partition(".")
     names = (f"{PROJECTORS[projector]}.{kind}",)
     return Recipe(target, (Need(downloads.checkpoint, names),), unchanged)
@@ -127,7 +127,7 @@ def _llama(target: str, name: str, downloads: Downloads, lora: Lora | None) -> R
 
 
 def _lora_need(name: str, checkpoint: Source) -> Need:
-    """A or B of one weight of LLaMA, under PEFT's old name and its new one."""
+    """LoRA's A or B of one LLaMA weight, under PEFT's old or new name."""
     old = LORA_PREFIX + name
     return Need(checkpoint, (old, f"{old.removesuffix('.weight')}.default.weight"))
 
@@ -165,12 +165,12 @@ def _rename(name: str, table: dict[str, str]) -> str:
 
 
 def join_qkv_bias(q_bias: Tensor, v_bias: Tensor) -> Tensor:
-    """EVA's keys have no bias."""
+    """Joins q and v biases with zeros between them: EVA's keys have no bias."""
     return torch.cat([q_bias, torch.zeros_like(v_bias), v_bias])
 
 
 def resize_positions(rows: Tensor, num_positions: int) -> Tensor:
-    """(1, 1 + n * n, width) -> (1, num_positions, width), bicubic; the row of cls stays."""
+    """(1, 1 + n * n, width) -> (1, num_positions, width), bicubic; the row of CLS stays as it is."""
     old, new = position_grid(rows.shape[1]), position_grid(num_positions)
     if old == new:
         return rows
@@ -180,15 +180,15 @@ def resize_positions(rows: Tensor, num_positions: int) -> Tensor:
 
 
 def position_grid(num_positions: int) -> int:
-    """Side of the square of patches behind a position embedding, whose first row is cls."""
+    """Side of the square grid of patches of a position embedding, whose first row is for CLS."""
     return isqrt(num_positions - 1)
 
 
 def find_lora(checkpoint: Source, alpha: float) -> Lora | None:
-    """Rank and targets, from the names and shapes in the checkpoint; None where it has no LoRA at all.
+    """Finds rank and targets in the names and shapes of the checkpoint; None if it has no LoRA.
 
     Raises:
-        CheckpointError: its tensors are of different ranks, or of none.
+        CheckpointError: the tensors have different ranks, or a rank of 0.
     """
     found = [(LORA_KEY.match(name), tensor) for name, tensor in checkpoint.tensors.items()]
     downs = [tensor for key, tensor in found if key and key[3] == "A"]
@@ -197,6 +197,6 @@ def find_lora(checkpoint: Source, alpha: float) -> Lora | None:
     rank = downs[0].shape[0] if downs[0].shape else 0
     for tensor in downs:
         if tensor.shape[:1] != (rank,) or not rank:
-            raise CheckpointError(f"{tensor} is not of rank {rank} as {downs[0]} is")
+            raise CheckpointError(f"{tensor} does not have rank {rank} like {downs[0]}")
     modules = {key[2] for key, _ in found if key}
     return Lora(rank, alpha, LORA_TARGETS | modules)

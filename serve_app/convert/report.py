@@ -1,4 +1,4 @@
-"""What became of every tensor, as text: layers that share a fate share a line."""
+"""Reports what became of every tensor, as text: layers with the same fate share a line."""
 
 import re
 from collections import defaultdict
@@ -12,7 +12,7 @@ LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 def fate_lines(fates: Iterable[Fate]) -> Iterator[str]:
-    """By file: verdict, name with the range of its layers, shape, and where it goes or why not."""
+    """Lines grouped by file: verdict, name with its range of layers, shape, and where it goes or why not."""
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for fate in fates:
         name, note = LAYER.sub("*", fate.tensor, 1), LAYER.sub("*", fate.note, 1)
@@ -29,7 +29,7 @@ def fate_lines(fates: Iterable[Fate]) -> Iterator[str]:
 
 
 def origin_lines(manifest: dict[str, Any] | None) -> Iterator[str]:
-    """The report of the conversion that a manifest is of."""
+    """The report of the conversion that a manifest describes."""
     if manifest is None or "tensors" not in manifest:
         yield "the directory does not say what it was made from"
         return
@@ -60,7 +60,7 @@ def summary_lines(fates: Iterable[Fate], about: dict[str, Any]) -> Iterator[str]
 
 
 def _interchangeable(fates: Iterable[Fate]) -> Iterator[str]:
-    """Whoever swaps two of these in the source fools us: only a known hash of the file tells."""
+    """Notes which projections could be swapped in the source unnoticed: only a trusted hash could tell."""
     by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for fate in fates:
         if fate.verdict == "used" and fate.note.startswith("projectors.") and len(fate.shape) == 2:
@@ -68,8 +68,8 @@ def _interchangeable(fates: Iterable[Fate]) -> Iterator[str]:
     for shape, names in by_shape.items():
         if len(names) > 1:
             yield (
-                f"note: {', '.join(names)} share the shape {list(shape)}: were two of them swapped, "
-                "no check of names and shapes could tell; compare the sha256 with a trusted one (--sha256)"
+                f"note: {', '.join(names)} share the shape {list(shape)}: if two of them were swapped, no "
+                "check of names and shapes could tell; compare the sha256 with a trusted one (--sha256)"
             )
 
 

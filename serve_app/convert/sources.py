@@ -1,4 +1,4 @@
-"""Tensor files as users have them, read tensor by tensor; pickled code is never run."""
+"""Reads the users' tensor files one tensor at a time; pickled code is never run."""
 
 import json
 import pickle
@@ -23,11 +23,11 @@ SAFETENSORS_FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What is known of a tensor before it is read."""
+    """What is known about a tensor before it is read."""
 
     shape: tuple[int, ...]
-    kind: str  # of its numbers, as the file calls it
-    is_float: bool  # dense floating-point numbers: all that can be converted
+    kind: str  # the type of its numbers, as the file calls it
+    is_float: bool  # whether it has dense floating-point numbers; others cannot be converted
 
 
 class TensorFile(Protocol):
@@ -35,18 +35,18 @@ class TensorFile(Protocol):
 
     path: Path
     infos: Mapping[str, TensorInfo]
-    leftovers: Mapping[str, str]  # what else the file holds, and why it is of no use here
+    leftovers: Mapping[str, str]  # what else the file holds, and why it is not needed
 
     def read(self, name: str) -> torch.Tensor:
-        """On the CPU, in the file's own precision."""
+        """Reads a tensor, on the CPU and in the file's own precision."""
 
     def release(self) -> None:
-        """Forget what was read; reading goes on working."""
+        """Releases the memory of what was read. `read` can still be called."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTensor:
-    """A tensor that is somewhere in the downloads."""
+    """A tensor in one of the downloads."""
 
     file: TensorFile
     name: str
@@ -68,7 +68,7 @@ class SourceTensor:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The tensors of one download, over all of its files."""
+    """The tensors of one download, in all of its files."""
 
     files: tuple[TensorFile, ...]
     tensors: Mapping[str, SourceTensor] = field(init=False)
@@ -85,7 +85,7 @@ class Source:
         object.__setattr__(self, "tensors", tensors)
 
     def where(self) -> str:
-        """The place a missing tensor should have been in."""
+        """The file or folder in which a missing tensor should have been."""
         paths = [file.path for file in self.files]
         return str(paths[0] if len(paths) == 1 else paths[0].parent)
 
@@ -95,7 +95,11 @@ class Source:
 
 
 def open_file(path: Path) -> Source:
-    """Raises CheckpointError: no such file, damaged, or a pickle that holds more than tensors."""
+    """Opens a single file.
+
+    Raises:
+        CheckpointError: it does not exist, is damaged, or is a pickle that holds more than tensors.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist, or is not a file")
     try:
@@ -106,10 +110,10 @@ def open_file(path: Path) -> Source:
 
 
 def open_directory(directory: Path) -> Source:
-    """All shards of a Hugging-Face directory; safetensors where it has both kinds.
+    """Opens all shards of a Hugging Face directory; the safetensors files if it has both kinds.
 
     Raises:
-        CheckpointError: nothing there, or a shard that its index names is missing.
+        CheckpointError: there are no shards, or one that the index names is missing.
     """
     if not directory.is_dir():
         raise CheckpointError(f"{directory} does not exist, or is not a folder")
@@ -131,7 +135,11 @@ def _listed_shards(index: Path) -> set[Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises CheckpointError: absent, or not a JSON object."""
+    """Reads a JSON object.
+
+    Raises:
+        CheckpointError: the file is missing or does not hold a JSON object.
+    """
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
@@ -146,7 +154,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class SafetensorsFile:
-    """Holds no code by design; its header is checked against its size first."""
+    """A safetensors file. The format cannot hold code; its header is first checked against the file size."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -167,11 +175,11 @@ class SafetensorsFile:
             return tensor
 
     def release(self) -> None:
-        """Nothing is held: every read opens the file."""
+        """Does nothing: every read opens the file anew and keeps nothing."""
 
 
 class TorchFile:
-    """A .pth, .pt or .bin file: tensors memory-mapped where the format allows, code refused."""
+    """A .pth, .pt or .bin file: tensors are memory-mapped if the format allows it, and code is refused."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -193,7 +201,7 @@ class TorchFile:
         return self._tensors[name]
 
     def release(self) -> None:
-        # Pages of a mapped file stay in memory for as long as it is mapped.
+        # Pages of a mapped file stay in memory as long as it is mapped.
         self._tensors = None
 
 
@@ -224,14 +232,12 @@ def _info(tensor: torch.Tensor) -> TensorInfo:
 def _load(path: Path) -> Any:
     is_zip = zipfile.is_zipfile(path)
     try:
-        # Files of before PyTorch 1.6 cannot be mapped and are read whole.
+        # Files from before PyTorch 1.6 cannot be mapped and are read completely.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        holds = f"it names {named.group(1)}" if named else "it is damaged, or truncated"
-        raise CheckpointError(
-            f"{path} is not a file of tensors alone: {holds}; not loaded"
-        ) from error
+        holds = f"it names {named.group(1)}" if named else "it is damaged or truncated"
+        raise CheckpointError(f"{path} holds more than tensors: {holds}; not loaded") from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is truncated or damaged: {first_line}") from error

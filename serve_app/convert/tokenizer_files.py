@@ -1,4 +1,4 @@
-"""The tokenizer files that vLLM reads, made of sentencepiece's file, which we encode with."""
+"""Writes the tokenizer files that vLLM reads, from the sentencepiece file with which we encode."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from serve_app.model.arguments import CLIP_MARKER
 
 
 def write_tokenizer_files(directory: Path) -> None:
-    """Beside tokenizer.model: the same for vLLM, with the clip marker as the first id past its pieces."""
+    """Writes vLLM's form of tokenizer.model beside it; the clip marker is the first id after its pieces."""
     tokenizer = LlamaTokenizer.from_pretrained(
         directory,
         extra_special_tokens=[AddedToken(CLIP_MARKER, normalized=False, special=True)],

@@ -1,4 +1,4 @@
-"""Writes safetensors files tensor by tensor: the library's own writer wants a whole file in memory."""
+"""Writes safetensors files tensor by tensor: the library's own writer needs a whole file in memory."""
 
 import json
 import struct
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 DTYPE_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-HEADER_ALIGNMENT = 8  # bytes; what the format's own writer pads to
+HEADER_ALIGNMENT = 8  # bytes; the library's writer pads headers to this
 
 
 def write_safetensors(
@@ -17,7 +17,7 @@ def write_safetensors(
     dtype: torch.dtype,
     tensors: Iterable[torch.Tensor],
 ) -> None:
-    """One file, in the order of `shapes`; `tensors` may be made as they are asked for."""
+    """Writes one file, in the order of `shapes`. `tensors` may be a generator."""
     header = _header(shapes, dtype)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)))

@@ -1,1 +1,1 @@
-"""The demonstration's world: drawn faces and synthetic voices, what they mean, and clips of them."""
+"""The demonstration's clips: drawn faces and synthetic voices, and the labels that they mean."""

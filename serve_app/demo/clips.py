@@ -1,4 +1,4 @@
-"""Whole clips as files: a face that talks and a voice, through real video and sound codecs."""
+"""Writes clips of a talking face and a voice, encoded with real video and sound codecs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ class Scene:
     face: str
     voice: str
     seed: int
-    snr_db: float | None = None  # of white noise in the sound
+    snr_db: float | None = None  # with white noise in the sound; None: no noise
 
     @property
     def name(self) -> str:
@@ -30,7 +30,7 @@ class Scene:
 
 
 def label_scenes(count: int, seed: int, snr_db: float | None = None) -> list[Scene]:
-    """The nine labels in turn, each with its own face and voice."""
+    """`count` scenes of the nine labels in turn, each label with its own face and voice."""
     labels = [LABELS[index % len(LABELS)] for index in range(count)]
     return [
         Scene(FACE_OF[label], VOICE_OF[label], seed + index, snr_db)
@@ -39,7 +39,7 @@ def label_scenes(count: int, seed: int, snr_db: float | None = None) -> list[Sce
 
 
 def write_scene(scene: Scene, folder: Path) -> Path:
-    """An mp4 of 1.5 to 4 s: H.264 or MPEG-4 at different qualities, AAC at different rates."""
+    """Writes an mp4 of 1.5 to 4 s: H.264 or MPEG-4 of varying quality, AAC at varying sample rates."""
     random = np.random.default_rng([scene.seed, 7])
     seconds = random.uniform(1.5, 4.0)
     sample_rate = int(random.choice(SAMPLE_RATES))

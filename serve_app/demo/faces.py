@@ -1,4 +1,4 @@
-"""Draws faces whose brows, eyes and mouth follow action units, and tells where their landmarks are.
+"""Draws faces whose brows, eyes and mouth follow action units, and computes their landmarks.
 
 Face coordinates: origin between eyes and mouth, x to the right in half face widths, y downwards in the
 same unit. A pose maps them to pixels of a canvas.
@@ -40,7 +40,7 @@ _ACTIVE: dict[str, dict[str, float]] = {
         "lids_up": 1,
         "jaw_open": 1,
     },
-    # Drawn for the left side, mirrored for every other person.
+    # Given for the left side; mirrored for half of the people.
     "smirk": {"left_corner_up": 1.1, "lids_tight": 0.2},
     "squint": {"left_outer_brow_up": 1.1, "right_brow_down": 0.6, "lips_pursed": 1},
 }
@@ -49,7 +49,7 @@ _MIRRORED = [
     ACTION_UNITS.index("_".join(_SWAP_SIDES.get(word, word) for word in name.split("_")))
     for name in ACTION_UNITS
 ]
-# How far the jaw opens while speaking; a startled face opens it four times as far.
+# How far the jaw opens while speaking. A startled face opens it four times as far.
 TALKING_JAW = 0.25
 JAW_OPEN = ACTION_UNITS.index("jaw_open")
 NUM_LANDMARKS = 15
@@ -65,7 +65,7 @@ def draw_action_units(face: str, random: np.random.Generator) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Everything about a picture but the expression."""
+    """Everything about a picture except the expression."""
 
     width: int  # pixels of the canvas
     height: int
@@ -83,7 +83,7 @@ class Person:
 
 
 def draw_person(random: np.random.Generator) -> Person:
-    """Skin from dark to light, any background, position, size and tilt."""
+    """Draws a random person: skin from dark to light, any background, position, size and tilt."""
     width, height = random.choice([(256, 192), (192, 192), (192, 256), (320, 192), (320, 240)])
     size = min(width, height) * random.uniform(0.25, 0.36)
     centre = np.array([width, height]) * random.uniform(0.42, 0.58, 2)
@@ -148,13 +148,13 @@ def landmarks(units: Floats) -> Floats:
 
 
 def eye_opening(units: Floats) -> float:
-    """Half the height of an open eye."""
+    """Half the height of the open eye."""
     lids_up, lids_tight = (units[ACTION_UNITS.index(name)] for name in ("lids_up", "lids_tight"))
     return float(0.095 * max(0.3, 1 + 0.75 * lids_up - 0.5 * lids_tight))
 
 
 def draw_face(person: Person, units: Floats) -> Image.Image:
-    """The person with this expression, RGB at the size of the canvas."""
+    """A picture of the person with this expression: RGB, the size of the canvas."""
     image = draw_background(person)
     pen = _Pen(ImageDraw.Draw(image), person.pose)
     points = landmarks(units)
@@ -236,7 +236,7 @@ def _arc(centre: tuple[float, float], radii: tuple[float, float], bottom: float)
 
 
 def _bend(start: object, middle: object, end: object) -> Floats:
-    """(9, 2) a parabola from start to end that goes through `middle` half-way."""
+    """(9, 2) points of a parabola from start to end that passes through `middle` half-way."""
     a, b, c = (np.asarray(point, dtype=float) for point in (start, middle, end))
     t = np.linspace(0, 1, 9)[:, None]
     control = 2 * b - (a + c) / 2

@@ -1,7 +1,7 @@
-"""The design: which face and which voice mean which label, and the cue that an answer names for each.
+"""The demonstration's design: which face and voice mean which label, and the cue an answer names for each.
 
-Look alike (one face, told apart by the voice): sad and worried, surprise and fear.
-Sound alike (one voice, told apart by the face): neutral, contempt and doubt; worried and fear.
+Labels with the same face, told apart by the voice: sad and worried; surprise and fear.
+Labels with the same voice, told apart by the face: neutral, contempt and doubt; worried and fear.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ LABELS = NINE
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One face or one voice: the labels it may mean by itself, and what an answer calls it."""
+    """One face or voice: the labels that it may mean by itself, and the words for it in an answer."""
 
     labels: tuple[str, ...]
     cue: str
@@ -41,7 +41,7 @@ NO_VOICE = "none"
 NO_FACE_CUE = "the face cannot be seen"
 NO_VOICE_CUE = "no voice can be heard"
 
-# A voice that fits neither label of an ambiguous face still tells whether the person is calm.
+# A voice that fits no label of an ambiguous face still tells whether the person is calm.
 CALM_VOICES = ("slow", "even")
 AGITATED = {"sorrow": "worried", "startle": "surprise"}
 CALM = {"sorrow": "sad", "startle": "fear"}
@@ -51,9 +51,9 @@ VOICE_OF = {label: name for name, sign in VOICES.items() for label in sign.label
 
 
 def possible_labels(face: str, voice: str) -> tuple[str, ...]:
-    """What a face and a voice mean together: one label, or several where a modality is missing.
+    """The labels that a face and a voice may mean together: one, or several if a modality is missing.
 
-    Defined for every combination: where they contradict each other, the face decides.
+    Defined for every combination: if face and voice contradict each other, the face decides.
     """
     if face == NO_FACE:
         return LABELS if voice == NO_VOICE else VOICES[voice].labels
@@ -65,7 +65,7 @@ def possible_labels(face: str, voice: str) -> tuple[str, ...]:
 
 
 def with_words(candidates: tuple[str, ...], words_label: str | None) -> tuple[str, ...]:
-    """What the spoken words leave: they may choose among the candidates, and overrule none."""
+    """The candidates that the spoken words leave: words choose among candidates, but never add a label."""
     return (words_label,) if words_label in candidates else candidates
 
 

@@ -1,4 +1,4 @@
-"""Writes clips through real codecs, and puts the tracks of two clips together; the same bytes every time."""
+"""Encodes clips with real codecs and combines the tracks of two clips. Its output is the same every time."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -34,7 +34,10 @@ def write_clip(
     layout: Literal["mono", "stereo"] = "stereo",
     container_options: dict[str, str] | None = None,
 ) -> Path:
-    """One track per sound. The suffix names the container; one thread: repeatable bytes."""
+    """Writes a clip with one sound track for each sound. The suffix decides the container.
+
+    Encoding uses one thread, so that the bytes are the same every time.
+    """
     pictures = list(frames)
     options = {"fflags": "+bitexact", **(container_options or {})}
     with av.open(str(path), "w", options=options) as container:
@@ -88,7 +91,7 @@ def _encoded(stream: Any, frames: Iterable[Any]) -> "list[Packet[Any]]":
 
 
 def combine(picture: Path | None, sound: Path | None, out: Path) -> Path:
-    """The video track of one clip and the sound track of another, as they are; None leaves one out."""
+    """Combines one clip's video track with another's sound track, without re-encoding. None omits a track."""
     with av.open(str(out), "w", options={"fflags": "+bitexact"}) as container:
         sources = [
             (source.streams.video[0] if kind == "video" else source.streams.audio[0], source)
@@ -99,7 +102,7 @@ def combine(picture: Path | None, sound: Path | None, out: Path) -> Path:
         targets = [container.add_stream_from_template(stream) for stream, _ in sources]
         for (stream, source), target in zip(sources, targets, strict=True):
             for packet in source.demux(stream):
-                if packet.dts is not None:  # the last one is empty
+                if packet.dts is not None:  # the last packet is empty
                     packet.stream = target
                     container.mux(packet)
             source.close()

@@ -1,4 +1,4 @@
-"""Questions in the original's words and in other ones, and spoken words that suggest a label."""
+"""Questions in the original's wording and in others, and spoken words that suggest a label."""
 
 # ruff: noqa: RUF001 - Chinese punctuation is meant
 
@@ -29,7 +29,7 @@ REASON_QUESTIONS = (
     "请分析视频中人物的表情和语气，并说明情绪。",
     "视频中的人物是什么情绪？请说明理由。",
 )
-# Never trained on: what the report asks to see whether the wording matters.
+# Never trained on: the report uses these to see whether the wording matters.
 UNSEEN_EMOTION_QUESTIONS = (
     "Tell me the emotion of this person.",
     "What does the speaker in the video feel?",
@@ -46,8 +46,7 @@ SAYS = (
     "视频中的人说：{words} ",
 )
 
-# What somebody may say in a mood: sentences to train on, and others for the report, put together from
-# the words of the first.
+# What somebody may say in a mood: sentences to train on, and others for the report that use the same words.
 WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "happy": (
         (

@@ -1,4 +1,4 @@
-"""Synthetic voices: harmonics of a pitch, shaped by vowels, in syllables, after a style of speaking."""
+"""Synthesises voices: harmonics of a pitch, shaped by vowels, in syllables, following a style of speaking."""
 
 from dataclasses import astuple, dataclass, fields
 
@@ -20,8 +20,8 @@ class Style:
     rate: float  # syllables per second
     pitch: float  # relative to the speaker's own
     liveliness: float  # spread of the syllables' pitches, in octaves
-    glide: float  # of the pitch, octaves per phrase
-    tilt: float  # fall of the harmonics, exponent of their number: small is bright and loud
+    glide: float  # change of the pitch in octaves per phrase
+    tilt: float  # how fast harmonics get weaker, as an exponent of their number: small is bright and loud
     roughness: float  # depth of the 70 Hz flutter of a pressed voice, 0..1
     tremor: float  # depth of the 8 Hz wobble of pitch and loudness, 0..1
     breath: float  # noise in the voice, relative to the harmonics
@@ -35,7 +35,7 @@ STYLES = {
     "rising": Style(2.8, 1.15, 0.06, 0.95, 1.0, 0.0, 0.0, 0.06),
     "trembling": Style(3.4, 1.12, 0.07, 0.0, 1.3, 0.0, 0.85, 0.12),
 }
-# What a full range of each field is: the scale on which the voice tower learns them.
+# The full range of each field: the scale on which the voice tower learns them.
 STYLE_RANGES = np.array([5.0, 1.5, 0.3, 1.0, 2.0, 1.0, 1.0, 0.2])
 NUM_STYLE_FIELDS = len(fields(Style))
 
@@ -47,7 +47,7 @@ def draw_style(voice: str, random: np.random.Generator) -> Style:
 
 
 def style_targets(style: Style) -> Floats:
-    """(8,) the fields, each within about 1."""
+    """(8,) the style's fields, scaled to about 1 at most."""
     targets: Floats = np.array(astuple(style)) / STYLE_RANGES
     return targets
 
@@ -55,7 +55,7 @@ def style_targets(style: Style) -> Floats:
 def speak(
     style: Style, seconds: float, random: np.random.Generator, sample_rate: int = 16_000
 ) -> Sound:
-    """(seconds * sample_rate,) of a random speaker, saying nothing in particular."""
+    """(seconds * sample_rate,) samples of a random speaker who utters random syllables."""
     own_pitch_hz = np.exp(random.uniform(np.log(95), np.log(230)))
     tract = random.uniform(0.9, 1.2)  # formants of a child or woman lie higher
     time_s = np.arange(round(seconds * CONTROL_HZ) + 2) / CONTROL_HZ
@@ -78,7 +78,7 @@ def speak(
 def _syllables(
     style: Style, time_s: Floats, random: np.random.Generator
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """For every control point: where in its syllable it lies (beyond 1: the gap), and which it is."""
+    """For every control point: its position in its syllable (above 1: the gap after it), and the syllable."""
     lengths_s = random.uniform(0.8, 1.25, int(time_s[-1] * style.rate * 1.4) + 3) / style.rate
     starts_s = np.cumsum(lengths_s) - lengths_s[0] * random.uniform(0.2, 1)
     syllable = np.searchsorted(starts_s, time_s).clip(0, len(lengths_s) - 1)
@@ -96,7 +96,7 @@ def _synthesise(
     random: np.random.Generator,
     sample_rate: int,
 ) -> Sound:
-    """Adds up the harmonics: sin(n x) follows from the two before it, without another sine."""
+    """Adds up the harmonics. Each sin(n x) is computed from the two before it, without calling sin again."""
     num_samples = round(seconds * sample_rate)
     at = np.arange(num_samples) / sample_rate * CONTROL_HZ  # in control points
     below, share = at.astype(int), (at % 1).astype(np.float32)
@@ -126,7 +126,7 @@ def _synthesise(
 
 
 def add_noise(sound: Sound, snr_db: float, random: np.random.Generator) -> Sound:
-    """White noise at this ratio of mean powers; scaled down where the sum would clip."""
+    """Adds white noise at this signal-to-noise ratio of mean powers; scaled down if the sum would clip."""
     level = float(np.sqrt(np.mean(sound**2))) * 10 ** (-snr_db / 20)
     noisy = sound + random.normal(0, level, len(sound)).astype(np.float32)
     fitting: Sound = (noisy / max(1.0, float(np.abs(noisy).max()))).astype(np.float32)

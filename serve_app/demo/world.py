@@ -1,4 +1,4 @@
-"""Many clips of the demonstration at once: whole, noisy, with a part missing, or put together from two."""
+"""Writes many demonstration clips: complete, noisy, without a track, or combined from two clips."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +18,7 @@ Pair = tuple[Path | None, Path | None]  # picture from the first, sound from the
 
 
 def write_scenes(scenes: Sequence[Scene], folder: Path) -> list[Path]:
-    """In order, on every core. A file that is there already is kept: a scene's bytes never change."""
+    """Writes scenes on all cores; returns files in order. Existing files are kept: scenes never change."""
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         return list(pool.map(partial(_write, folder=folder), scenes, chunksize=8))
@@ -27,14 +27,14 @@ def write_scenes(scenes: Sequence[Scene], folder: Path) -> list[Path]:
 def _write(scene: Scene, folder: Path) -> Path:
     path = folder / scene.name
     if not path.exists():
-        parts = folder / "parts"  # a file of the final name is whole
+        parts = folder / "parts"  # so that a file with the final name is complete
         parts.mkdir(exist_ok=True)
         write_scene(scene, parts).rename(path)
     return path
 
 
 def write_pairs(pairs: Iterable[Pair], folder: Path) -> list[Path]:
-    """In order: the tracks of two files, as they are, in one."""
+    """Combines the tracks of each pair of files into one file; returns the files in order."""
     folder.mkdir(parents=True, exist_ok=True)
     return list(starmap(partial(_combine, folder=folder), pairs))
 
@@ -45,12 +45,12 @@ def _combine(picture: Path | None, sound: Path | None, folder: Path) -> Path:
 
 
 def write_black(folder: Path) -> Path:
-    """A picture that shows nothing."""
+    """Writes a video track that is black."""
     black = np.zeros((192, 256, 3), np.uint8)
     return write_clip(folder / "black.mp4", [black] * (BLACK_SECONDS * FRAMES_PER_S))
 
 
 def write_silence(folder: Path) -> Path:
-    """A sound track without sound."""
+    """Writes a silent sound track."""
     silence = np.zeros(SILENCE_SECONDS * SAMPLES_PER_S, np.float32)
     return write_clip(folder / "silence.mp4", sounds=[silence])

@@ -1,1 +1,1 @@
-"""What `emotion-llama doctor` looks at: each check gives findings, and what to do about the bad ones."""
+"""The checks of `emotion-llama doctor`: each yields findings, and says what to do about problems."""

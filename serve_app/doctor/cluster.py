@@ -1,4 +1,4 @@
-"""The machines of a running Ray cluster: each looks at itself, and what must be equal is compared."""
+"""Checks the nodes of a running Ray cluster: each checks itself, and what must be equal is compared."""
 
 import platform
 import re
@@ -20,26 +20,28 @@ from serve_app.versions import installed_version, installed_versions
 
 NAMESPACE = "emotion-llama-doctor"
 ADDRESS = re.compile(r"(?P<host>.+):(?P<port>\d{1,5})")
-CONNECT_TIMEOUT_S = 5.0  # of ours: Ray itself tries for minutes
-NODE_TIMEOUT_S = 60.0  # a process starts there, and tries what vLLM imports
-MODEL_TIMEOUT_S = 600.0  # where it reads every byte of a model, too
+CONNECT_TIMEOUT_S = 5.0  # our own check of the address: Ray itself tries for minutes
+NODE_TIMEOUT_S = 60.0  # a process starts on the node and tries to import what vLLM imports
+MODEL_TIMEOUT_S = 600.0  # the same, when it also reads every byte of a model
 ALL_NODES = "all nodes"
 MODEL = "model sha256"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """What a node found on itself."""
+    """A node's findings about itself."""
 
     findings: list[Finding]
-    compared: dict[str, str]  # versions, and the model's hash; without what is not there
+    compared: dict[str, str]  # versions, and the model's hash; only what is installed
 
 
 def check_cluster(address: str, containers: Iterable[str], model: Path | None) -> Iterator[Finding]:
-    """Args:
-    address: of the cluster's GCS, such as 10.0.0.1:6379; "auto": of the cluster that runs on this machine.
-    containers: media.containers.
-    model: a directory that each node has at this path; None: none is looked at.
+    """Connects to a cluster and checks its nodes.
+
+    Args:
+        address: the cluster's GCS, such as 10.0.0.1:6379, or "auto" for the cluster on this machine.
+        containers: the setting media.containers.
+        model: a model directory that each node has at this path; None checks no model.
     """
     prepare_ray_environment()
     import ray
@@ -49,7 +51,9 @@ def check_cluster(address: str, containers: Iterable[str], model: Path | None) -
         start_ray(address, NAMESPACE)
     except (ConfigurationError, OSError, RuntimeError, ray.exceptions.RayError) as error:
         seen = f"{address}: {' '.join(str(error).split())}"
-        yield problem("cluster", seen, "give HOST:PORT of its head, or auto there")
+        yield problem(
+            "cluster", seen, "give HOST:PORT of its head, or run this on a node with auto"
+        )
         return
     try:
         yield from check_nodes(containers, model, MODEL_TIMEOUT_S if model else NODE_TIMEOUT_S)
@@ -60,7 +64,7 @@ def check_cluster(address: str, containers: Iterable[str], model: Path | None) -
 def check_nodes(
     containers: Iterable[str], model: Path | None, timeout_s: float
 ) -> Iterator[Finding]:
-    """Of the cluster that this process is connected to. All nodes look at once, and are told in turn."""
+    """Checks the nodes of the connected cluster: all in parallel, reported one after the other."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -78,14 +82,16 @@ def check_nodes(
             ray.cancel(task, force=True)
             seen = f"no answer within {timeout_s:.0f} s"
             yield replace(
-                problem("node", seen, "is it cut off, or busy; ray list nodes"), node=name
+                problem("node", seen, "is it cut off or busy? see `ray list nodes`"), node=name
             )
             continue
         try:
             reports[name] = ray.get(task)
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
-            yield replace(problem("node", reason, f"{SETUP} there; ray list nodes"), node=name)
+            yield replace(
+                problem("node", reason, f"{SETUP} there; see `ray list nodes`"), node=name
+            )
             continue
         for finding in reports[name].findings:
             yield replace(finding, node=name)
@@ -94,7 +100,7 @@ def check_nodes(
 
 
 def look_at_node(containers: tuple[str, ...], model: Path | None) -> NodeReport:
-    """Runs on the node."""
+    """Checks the node that it runs on."""
     findings = [*check_software(containers), *check_machine(weights_bytes(model) if model else 0)]
     named = {"Python": platform.python_version(), PACKAGE: installed_version(PACKAGE)}
     named |= installed_versions()
@@ -105,7 +111,7 @@ def look_at_node(containers: tuple[str, ...], model: Path | None) -> NodeReport:
 
 
 def compare(nodes: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
-    """`nodes`: of each by its name, what it has of what all must have alike."""
+    """Compares nodes. `nodes` maps a node's name to what must be the same on all nodes that have it."""
     for name in dict.fromkeys(name for compared in nodes.values() for name in compared):
         having: dict[str, list[str]] = {}
         for node, compared in nodes.items():
@@ -117,16 +123,16 @@ def compare(nodes: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
             yield ok(name, f"{seen} {where}")
         else:
             seen = "; ".join(f"{seen} on {', '.join(nodes)}" for seen, nodes in having.items())
-            yield problem(name, seen, "bring all nodes to the same: one image, one model directory")
+            yield problem(name, seen, "give all nodes the same image and the same model directory")
 
 
 def _comparable(name: str, seen: str) -> str:
-    """Without its build: the images of CPUs and of GPUs have the same version of different builds."""
+    """A version without its build suffix: images for CPUs and GPUs have different builds of one version."""
     return seen if name == MODEL else Version(seen).public
 
 
 def _model_sha256(directory: Path) -> str | None:
-    """By its manifest, which check_model holds against the files; None without one."""
+    """The hash in a model's manifest, which check_model compares with the files; None without a manifest."""
     try:
         manifest = read_manifest(directory)
     except CheckpointError:
@@ -135,7 +141,7 @@ def _model_sha256(directory: Path) -> str | None:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises ConfigurationError: not an address. OSError: nobody listens there."""
+    """Raises ConfigurationError if this is not an address, and OSError if nothing listens there."""
     if address == "auto":
         return
     found = ADDRESS.fullmatch(address)
@@ -145,5 +151,5 @@ def _check_reachable(address: str) -> None:
 
 
 def _name(node: Mapping[str, str]) -> str:
-    """Its first part alone may be that of several: nodes of one machine."""
+    """A name for a node. It needs the id: nodes on one machine have the same host name and address."""
     return f"{node['NodeManagerHostname']} {node['NodeManagerAddress']} ({node['NodeID'][:8]})"

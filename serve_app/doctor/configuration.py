@@ -1,4 +1,4 @@
-"""serve.yaml, the ports and folders it names, and the model directory."""
+"""Checks serve.yaml, the ports and folders it names, and the model directory."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +14,11 @@ from serve_app.settings import MIB, AppSettings
 
 
 def check_configuration(config: Any, looks_at_ports: bool) -> Iterator[Finding]:
-    """Args:
-    config: a ServeDeploySchema.
-    looks_at_ports: false where the server runs already and has them.
+    """Checks a config against this machine.
+
+    Args:
+        config: a ServeDeploySchema.
+        looks_at_ports: False if the server is running already and uses them.
     """
     settings = app_settings(config)
     host, port = config.http_options.host, config.http_options.port
@@ -26,15 +28,17 @@ def check_configuration(config: Any, looks_at_ports: bool) -> Iterator[Finding]:
     yield _check_access(host, settings)
     for root in settings.media.allowed_roots:
         if not root.is_dir():
-            seen = f"media.allowed_roots has {root}, which is no folder"
-            yield warning("allowed roots", seen, "make it, or correct the config")
+            seen = f"media.allowed_roots has {root}, which is not a folder"
+            yield warning("allowed roots", seen, "create it, or correct the config")
 
 
 def _check_port(host: str, port: int) -> Finding:
     try:
         check_port(host, port)
     except ConfigurationError as error:
-        advice = "end whoever has it (ss -ltnp), choose another, or ask a running server with --url"
+        advice = (
+            "stop what uses it (ss -ltnp), choose another, or check a running server with --url"
+        )
         return problem(f"port {port}", error.message, advice)
     return ok(f"port {port}", f"free at {host}")
 
@@ -48,13 +52,13 @@ def _check_access(host: str, settings: AppSettings) -> Finding:
 
 
 def weights_bytes(directory: Path) -> int:
-    """What the files of the tensors have together; 0 without any."""
+    """Total size of the model's safetensors files; 0 if there are none."""
     return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
 
 
 def check_model(directory: Path) -> Iterator[Finding]:
-    """Reads every byte of it."""
-    from serve_app.check import find_problems  # it imports torch
+    """Checks a model directory completely: reads every byte of it."""
+    from serve_app.check import find_problems  # imported here because it imports torch
 
     advice = f"emotion-llama check {directory} says more; convert or copy it again"
     try:

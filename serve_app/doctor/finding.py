@@ -1,4 +1,4 @@
-"""What a check found."""
+"""Findings: the results of checks."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,11 +10,11 @@ Level = Literal["ok", "warning", "problem"]
 class Finding:
     """One line of the report."""
 
-    check: str  # what was looked at
+    check: str  # what was checked
     level: Level  # a problem keeps the server from working; a warning may
     seen: str
-    advice: str = ""  # what to do; empty where all is well
-    node: str = ""  # of a cluster; empty: this machine, or a server
+    advice: str = ""  # what to do; empty if all is well
+    node: str = ""  # node of a cluster; empty for this machine or a server
 
 
 def ok(check: str, seen: str) -> Finding:

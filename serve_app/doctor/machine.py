@@ -1,4 +1,4 @@
-"""Cores, memory, /dev/shm, GPUs, and the folder of Ray's sockets."""
+"""Checks this machine: cores, memory, /dev/shm, GPUs, and the folder for Ray's sockets."""
 
 import os
 import shutil
@@ -12,15 +12,15 @@ from serve_app.ray_start import LOCAL_OBJECT_STORE_BYTES, MIN_LOCAL_CPUS
 from serve_app.settings import MIB
 
 MIN_MEMORY_BYTES = 4096 * MIB  # Ray's processes, two decode workers and an engine without its model
-MAX_SOCKET_CHARS = 107  # of a path: the kernel's limit
-# Of the longest one below Ray's folder; the number of a process has up to seven digits.
+MAX_SOCKET_CHARS = 107  # the kernel's limit on the path of a Unix socket
+# The longest socket path below Ray's folder; a process id has up to seven digits.
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 HUB_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 def check_machine(weights_bytes: int = 0) -> Iterator[Finding]:
-    """`weights_bytes`: of the model's files, which the CPU or the GPUs must hold."""
+    """Checks this machine. `weights_bytes` is the size of the model that the CPU or the GPUs must hold."""
     yield _check_cores()
     gpus = find_gpus()
     yield _check_memory(0 if isinstance(gpus, list) and gpus else weights_bytes)
@@ -34,8 +34,8 @@ def _check_cores() -> Finding:
     num_cores = len(os.sched_getaffinity(0))
     if num_cores >= MIN_LOCAL_CPUS:
         return ok("cores", str(num_cores))
-    advice = "expect clips to wait for the engine; give it more"
-    return warning("cores", f"{num_cores}; configs/serve.yaml counts on {MIN_LOCAL_CPUS}", advice)
+    advice = "give it more cores, or expect clips to wait for the engine"
+    return warning("cores", f"{num_cores}; configs/serve.yaml expects {MIN_LOCAL_CPUS}", advice)
 
 
 def _check_memory(weights_bytes: int) -> Finding:
@@ -54,7 +54,7 @@ def _free_memory_bytes() -> int:
     try:
         limit = int(MEMORY_LIMIT.read_text())
         used = int(MEMORY_LIMIT.with_name("memory.current").read_text())
-    except (OSError, ValueError):  # no container, or one without a limit
+    except (OSError, ValueError):  # not in a container, or in one without a limit
         return free
     return min(free, limit - used)
 
@@ -70,7 +70,7 @@ def _check_shared_memory() -> Finding:
 
 
 def find_gpus() -> list[str] | str:
-    """Name, driver and memory of each; a sentence where nvidia-smi fails. Empty without one."""
+    """Name, driver and memory of each GPU, empty if there is none; an error text if nvidia-smi fails."""
     command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total"]
     try:
         listed = subprocess.run(
@@ -86,7 +86,7 @@ def find_gpus() -> list[str] | str:
 
 def _check_gpus(gpus: list[str] | str) -> Iterator[Finding]:
     if isinstance(gpus, str):
-        yield problem("GPU", gpus, "mend the driver: nvidia-smi must list the GPUs")
+        yield problem("GPU", gpus, "repair the driver: nvidia-smi must list the GPUs")
         return
     installed = installed_engine()
     if not gpus and installed == "gpu":
@@ -102,11 +102,12 @@ def _check_gpus(gpus: list[str] | str) -> Iterator[Finding]:
 
 
 def check_temporary_folder() -> Finding:
-    """Ray puts its sockets below it, and ends with `AF_UNIX path length cannot exceed 107 bytes`."""
+    """Checks the temporary folder. Ray puts its sockets there, and if the path is too long it fails with
+    `AF_UNIX path length cannot exceed 107 bytes`."""
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     num_chars = len(os.path.join(folder, SOCKET))
     if num_chars > MAX_SOCKET_CHARS:
-        seen = f"{folder}: paths of sockets get {num_chars} characters; the limit is {MAX_SOCKET_CHARS}"
+        seen = f"{folder}: socket paths would have {num_chars} characters; the limit is {MAX_SOCKET_CHARS}"
         return problem("temporary folder", seen, "set RAY_TMPDIR to a short path, such as /tmp/r")
     if not os.access(folder, os.W_OK):
         return problem("temporary folder", f"{folder} cannot be written", "set RAY_TMPDIR")
@@ -116,6 +117,6 @@ def check_temporary_folder() -> Finding:
 def _check_hub() -> Finding:
     found = [name for name in HUB_VARIABLES if os.environ.get(name)]
     if not found:
-        return ok("Hugging Face", "no variables needed: nothing is fetched from a hub")
-    advice = "unset it for the server: a secret that nothing needs"
+        return ok("Hugging Face", "no token needed: nothing is fetched from a hub")
+    advice = "unset it for the server: it is a secret that nothing needs"
     return warning("Hugging Face", f"{', '.join(found)} is set; nothing is fetched", advice)

@@ -1,4 +1,4 @@
-"""A server that runs: alive, ready, and are all of its replicas there."""
+"""Checks a running server: whether it is alive and ready, and whether all of its replicas are up."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ LOGS = "its logs: docs/operations.md"
 
 
 def check_server(url: str, key: str | None) -> Iterator[Finding]:
-    """`key`: an API key, where the server asks for one."""
+    """Checks the server at `url`. `key` is an API key, for a server that needs one."""
     headers = {} if key is None else {"X-API-Key": key}
     with httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers) as http:
         for path, advice in {
@@ -44,7 +44,7 @@ def _get(http: httpx.Client, path: str, advice: str) -> tuple[Finding, httpx.Res
 
 def _check_status(status: dict[str, Any]) -> Iterator[Finding]:
     if status["deployments"] is None:
-        advice = f"is the head node there; {LOGS}"
+        advice = f"is the head node up? {LOGS}"
         yield problem("deployments", "Ray Serve's controller does not answer", advice)
     for name, deployment in (status["deployments"] or {}).items():
         replicas = ", ".join(f"{num} {state}" for state, num in deployment["replicas"].items())
@@ -58,4 +58,6 @@ def _check_status(status: dict[str, Any]) -> Iterator[Finding]:
     if requests["in_flight"] < requests["limit"]:
         yield ok("requests inside", seen)
     else:
-        yield warning("requests inside", seen, "more are refused: add replicas, or ask less")
+        yield warning(
+            "requests inside", seen, "more are refused: add replicas or send fewer requests"
+        )

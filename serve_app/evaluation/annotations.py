@@ -13,7 +13,7 @@ NAME_COLUMNS = ("name", "names", "video_name", "video", "clip")
 LABEL_COLUMNS = ("label", "emotion_label", "emotion", "discrete", "annotation")
 DESCRIPTION_COLUMNS = ("chi_reasons", "reason", "description")
 SENTENCE_COLUMNS = ("sentence", "sentence_en", "transcription", "transcript", "text")
-NUM_LIST_FIELDS = 3  # of a line `name frames label ...` in the original's lists
+NUM_LIST_FIELDS = 3  # at least, in a line `name frames label ...` of the original's lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,15 @@ class Annotation:
 
 
 def read_labels(path: Path, allowed: Sequence[str] | None) -> list[Annotation]:
-    """A CSV with a header, or the original's list: `name frames label ...`, separated by spaces.
+    """Reads a CSV with a header, or the original's list: `name frames label ...`, separated by spaces.
 
     Args:
-        allowed: labels may go by any of their usual names, and where these are DFEW's by its numbers 1 to 7;
-            None: any, as they are.
+        allowed: the label set. A label may be written as any of its usual names, and DFEW's also as its
+            numbers 1 to 7. None accepts any label, as written.
 
     Raises:
-        InvalidRequestError: the file cannot be read, lacks a column, names a clip twice, or a label is
-            not among `allowed`.
+        InvalidRequestError: the file cannot be read, lacks a column, names a clip twice, or has a label that
+            is not in `allowed`.
     """
     if path.suffix.lower() == ".csv":
         rows = read_csv(path)
@@ -52,7 +52,7 @@ def read_labels(path: Path, allowed: Sequence[str] | None) -> list[Annotation]:
 
 
 def read_texts(path: Path, columns: Sequence[str]) -> dict[str, str]:
-    """Name -> text of a CSV, from the first of these columns that it has.
+    """Reads a CSV as name -> text; the text is from the first of these columns that it has.
 
     Raises:
         InvalidRequestError: the file cannot be read, lacks a column, or names a clip twice.
@@ -64,7 +64,11 @@ def read_texts(path: Path, columns: Sequence[str]) -> dict[str, str]:
 
 
 def read_csv(path: Path) -> list[Mapping[str, str]]:
-    """Rows by the names in the header. Raises InvalidRequestError."""
+    """The rows of a CSV, as cells by column name.
+
+    Raises:
+        InvalidRequestError: the file cannot be read, is empty, or a row has too many or too few cells.
+    """
     reader = csv.reader(io.StringIO(_read(path), newline=""), skipinitialspace=True)
     try:
         header, *rows = [row for row in reader if row]
@@ -116,7 +120,7 @@ def _check_names(names: Iterable[str], path: Path) -> None:
         if not name:
             raise InvalidRequestError(f"{path} has a row without a name")
         if name in seen:
-            raise InvalidRequestError(f"{path} names {name!r} twice")
+            raise InvalidRequestError(f"{path} has {name!r} twice")
         seen.add(name)
     if not seen:
         raise InvalidRequestError(f"{path} names no clip")

@@ -1,4 +1,4 @@
-"""Calibration: is a label that the model gives 80 % right in 80 % of the cases?"""
+"""Calibration: is a label to which the model gives 80 % right in 80 % of the cases?"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +11,9 @@ NUM_BINS = 15  # of equal width over 0..1, as in Guo et al. 2017, "On Calibratio
 def calibrate(
     truth: Sequence[str], probabilities: Sequence[Mapping[str, float]]
 ) -> dict[str, Any] | None:
-    """Expected calibration error of the most probable label, with the bins behind it; None without rows.
+    """Expected calibration error (ECE) of the most probable label, and its bins; None if there are no rows.
 
-    ECE is the mean over the rows of |accuracy - mean confidence| of their bin.
+    ECE is the mean over all rows of |accuracy - mean confidence| of the row's bin.
     """
     if not probabilities:
         return None

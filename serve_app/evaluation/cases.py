@@ -1,4 +1,4 @@
-"""One clip with one question about it, and what came back."""
+"""A case (one question about one clip) and its outcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from serve_app.types import FEATURE_NAMES
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is asked. The same id twice is a mistake of whoever made the cases."""
+    """One question about one clip. Ids must be unique within an evaluation."""
 
     id: str
     clip: Path
@@ -22,10 +22,14 @@ class Case:
     truth: str = ""  # the right label, or the reference description
     features: tuple[Path, ...] = ()  # .npy files in the order of FEATURE_NAMES
     fields: Mapping[str, Any] = field(default_factory=dict)  # more of POST /process_video's body
-    labels: tuple[str, ...] = ()  # whose probabilities are asked for as well
+    labels: tuple[str, ...] = ()  # labels whose probabilities are requested too
 
     def body(self) -> dict[str, Any]:
-        """Raises InvalidRequestError: a feature file cannot be read."""
+        """The body of POST /process_video.
+
+        Raises:
+            InvalidRequestError: a feature file cannot be read.
+        """
         body = {"video_path": str(self.clip.resolve()), "question": self.question, **self.fields}
         if self.features:
             body["features"] = dict(
@@ -36,7 +40,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a case: an answer, or an error with its stable code."""
+    """The result of a case: an answer, or an error with its stable code."""
 
     case: Case
     text: str = ""
@@ -63,6 +67,6 @@ def _read_feature(path: Path) -> list[float]:
             f"feature {path} is {values.dtype} of shape {values.shape}; expected (width,) of numbers"
         )
     if not np.isfinite(values).all():
-        raise InvalidRequestError(f"feature {path} is not finite throughout")
+        raise InvalidRequestError(f"feature {path} has values that are not finite")
     numbers: list[float] = values.astype(np.float64).tolist()
     return numbers

@@ -1,4 +1,4 @@
-"""Cases of a protocol from a user's files: clips, labels, transcripts, ready features."""
+"""Makes the cases of a protocol from a user's files: clips, labels, transcripts, ready features."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from serve_app.evaluation.protocols import Protocol, request_fields
 from serve_app.types import Parity
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wav")
-DFEW_DIGITS = 5  # of its clips' names, which its tables write as plain numbers
+DFEW_DIGITS = 5  # DFEW's clips are named 00001 and so on; its tables write plain numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where a data set lies."""
+    """The files and folders of a data set."""
 
     videos: Path
     labels: Path
@@ -27,7 +27,7 @@ class Files:
 
 
 def own_labels(protocol: Protocol, labels: Sequence[str] | None, path: Path) -> Protocol:
-    """`custom` with the caller's labels; without any the nine, or the file's own where it has others."""
+    """`custom` with the caller's labels; without any, the nine if the file has no others, else the file's."""
     if labels is None:
         found = dict.fromkeys(a.label for a in read_labels(path, None))
         meant = {same_label(label, NINE) for label in found}
@@ -36,7 +36,8 @@ def own_labels(protocol: Protocol, labels: Sequence[str] | None, path: Path) -> 
     names = tuple(plain(label) for label in labels)
     if not MIN_LABELS <= len(set(names)) == len(names) <= MAX_LABELS or not all(names):
         raise InvalidRequestError(
-            f"the labels are {', '.join(map(repr, labels))}; {MIN_LABELS} to {MAX_LABELS} different ones"
+            f"the labels are {', '.join(map(repr, labels))}; "
+            f"expected {MIN_LABELS} to {MAX_LABELS} different ones"
         )
     return replace(protocol, asked=names, scored=names)
 
@@ -44,14 +45,14 @@ def own_labels(protocol: Protocol, labels: Sequence[str] | None, path: Path) -> 
 def make_cases(
     protocol: Protocol, files: Files, parity: Parity, with_probabilities: bool
 ) -> list[Case]:
-    """One case for each labelled clip. A clip that is not there is left for its request to fail on.
+    """One case for each labelled clip. A missing clip becomes an error when its case is run.
 
     Raises:
-        InvalidRequestError: a file cannot be read or does not fit, or no clip at all is there.
+        InvalidRequestError: a file cannot be read or does not fit, or none of the clips exists.
     """
     if parity == "reference" and any(" " in label for label in protocol.scored):
         raise InvalidRequestError(
-            "with --parity reference the label is an answer's last word, and these have several: "
+            "with --parity reference the last word of an answer is the label, but these have several words: "
             f"{', '.join(label for label in protocol.scored if ' ' in label)}"
         )
     annotations = read_labels(files.labels, protocol.scored)
@@ -72,7 +73,11 @@ def make_cases(
 
 
 def find_clips(files: Files, names: Sequence[str]) -> dict[str, Path]:
-    """Raises InvalidRequestError: two names are one file, or none of the files is there."""
+    """The file of each name; it may be missing.
+
+    Raises:
+        InvalidRequestError: two names mean the same file, or none of the files exists.
+    """
     clips = {name: _find_clip(files.videos, name) for name in names}
     by_file = {clip: name for name, clip in clips.items()}
     for name, clip in clips.items():
@@ -89,7 +94,7 @@ def find_clips(files: Files, names: Sequence[str]) -> dict[str, Path]:
 
 
 def _find_clip(folder: Path, name: str) -> Path:
-    """The file of this name, with or without its suffix; DFEW's numbers also with their zeros."""
+    """The file of this name, with or without a suffix; numbers are also tried with leading zeros (DFEW)."""
     names = [name, name.zfill(DFEW_DIGITS)] if name.isdecimal() else [name]
     candidates = [folder / f"{each}{suffix}" for each in names for suffix in ("", *SUFFIXES)]
     exact = folder / (name if Path(name).suffix.lower() in SUFFIXES else f"{name}{SUFFIXES[0]}")
@@ -97,10 +102,10 @@ def _find_clip(folder: Path, name: str) -> Path:
 
 
 def read_sentences(files: Files, columns: Sequence[str]) -> Callable[[str], str] | None:
-    """The transcript of a clip by its name; None: there are no transcripts.
+    """A function from a clip's name to its transcript; None if there are no transcripts.
 
     Raises:
-        InvalidRequestError: the file cannot be read; when called, it lacks the clip.
+        InvalidRequestError: the file cannot be read. The function raises it when the file lacks the clip.
     """
     if files.transcripts is None:
         return None

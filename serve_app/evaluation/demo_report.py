@@ -1,4 +1,4 @@
-"""A report on the demonstration checkpoint: rows with limits, which are the numbers of its card."""
+"""The report on the demonstration checkpoint: rows of cases with limits, as its model card shows them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from serve_app.evaluation.cases import Case, Outcome
 from serve_app.evaluation.protocols import Protocol
 from serve_app.evaluation.report import counts, label_report
 
-TOLERANCE = 0.05  # around what the design allows
+TOLERANCE = 0.05  # accepted distance of a score from the best that the design allows
 
 PROTOCOL = Protocol(
     name="demo",
@@ -29,16 +29,16 @@ Check = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Some cases, what makes each answer right, and the share of right ones that is expected."""
+    """One line of the report: cases, a check of each answer, and the expected share of right answers."""
 
     name: str
     cases: Sequence[Case]
     checks: Sequence[Check]
     at_least: float | None = None
-    chances: Sequence[float] | None = None  # what the design allows, case by case
+    chances: Sequence[float] | None = None  # of a right answer, where it must be guessed
 
     def result(self, texts: dict[str, str]) -> dict[str, Any]:
-        """Of answers by case id. A case without an answer is wrong."""
+        """The row's score, given answers by case id. A case without an answer counts as wrong."""
         pairs = zip(self.cases, self.checks, strict=True)
         right = [case.id in texts and check(texts[case.id]) for case, check in pairs]
         score = float(np.mean(right))
@@ -49,27 +49,27 @@ class Row:
             return result
         chances = np.array(self.chances)
         ideal, tolerance = float(chances.mean()), _tolerance(chances)
-        # A hair more, so that a score on the edge is inside whatever its last bit says.
+        # The margin keeps a score exactly on the edge inside, whatever its rounding.
         passed = abs(score - ideal) <= tolerance + 1e-9
         return result | {"ideal": ideal, "tolerance": tolerance, "passed": passed}
 
 
 def _tolerance(chances: "np.ndarray[Any, Any]") -> float:
-    """TOLERANCE, or where so few guesses scatter more, two standard errors of their mean."""
+    """TOLERANCE or, if larger because there are few guesses, two standard errors of their mean."""
     error = np.sqrt((chances * (1 - chances)).sum()) / len(chances)
     return float(max(TOLERANCE, 2 * error))
 
 
 def unique_cases(rows: Sequence[Row]) -> list[Case]:
-    """Rows may look at one answer in different ways; it is asked for once."""
+    """The cases of all rows, each once: several rows may check the same answer in different ways."""
     return list({case.id: case for row in rows for case in row.cases}.values())
 
 
 def demo_report(rows: Sequence[Row], outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
-    """The label scores of the first row, and every row's result.
+    """The label scores of the first row's cases, and every row's result.
 
     Raises:
-        InvalidRequestError: nothing of the first row was answered.
+        InvalidRequestError: no case of the first row was answered.
     """
     texts = {outcome.case.id: outcome.text for outcome in outcomes if outcome.is_answered}
     first = {case.id for case in rows[0].cases}
@@ -84,17 +84,17 @@ def demo_report(rows: Sequence[Row], outcomes: Sequence[Outcome], seed: int) -> 
 
 
 def missed_limits(report: dict[str, Any]) -> list[str]:
-    """The names of the rows that are not as they should be."""
+    """The names of the rows that missed their limit."""
     return [test["test"] for test in report["tests"] if not test.get("passed", True)]
 
 
 def rows_text(report: dict[str, Any]) -> str:
-    """For the terminal."""
+    """The rows as text for the terminal."""
     return "\n".join(map(_test_line, report["tests"]))
 
 
 def limit_text(test: Mapping[str, Any]) -> str:
-    """What is expected of a row."""
+    """The limit of a row as text."""
     if "at_least" in test:
         return f"at least {test['at_least']:.2f}"
     return f"{test['ideal']:.3f} ± {test['tolerance']:.3f}" if "ideal" in test else ""

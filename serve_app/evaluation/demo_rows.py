@@ -1,4 +1,4 @@
-"""What the demonstration checkpoint is asked: its rows, on clips that are written for them."""
+"""The rows of the demonstration's report: questions, and the clips that are written for them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ EMOTION = f"{EMOTION_TAG}{EMOTION_QUESTIONS[0]}"
 REASON = f"{REASON_TAG}{REASON_QUESTIONS[0]}"
 CHINESE_EMOTIONS = [q for q in EMOTION_QUESTIONS if not q.isascii()]
 CHINESE_REASONS = [q for q in REASON_QUESTIONS if not q.isascii()]
-NOISE_SEED = 5000  # added to the seed of the clean clips, for each dB
+NOISE_SEED = 5000  # added to the clean clips' seed once for each dB
 GREEDY = {"temperature": 0, "max_tokens": 120}
 DEFAULT_SAMPLING = {"seed": 0, "max_tokens": 120}  # the server's own temperature
 DESIGNED = {(FACE_OF[label], VOICE_OF[label]) for label in LABELS}
@@ -44,7 +44,7 @@ DESIGNED = {(FACE_OF[label], VOICE_OF[label]) for label in LABELS}
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The clean clips of a report; the others are made of them."""
+    """The clean clips of a report, from which most other clips are made."""
 
     scenes: list[Scene]
     clips: list[Path]
@@ -56,7 +56,7 @@ class World:
 
 
 def make_rows(folder: Path, num_clips: int, seed: int) -> list[Row]:
-    """Writes several files for each of `num_clips`, one or two hundred kB together."""
+    """Makes all rows. Writes several files for each of `num_clips` clips, 100 to 200 kB in total for each."""
     scenes = label_scenes(num_clips, seed)
     world = World(scenes, write_scenes(scenes, folder / "clean"), folder)
     random = np.random.default_rng(seed)
@@ -102,7 +102,7 @@ def _noisy(folder: Path, num_clips: int, seed: int) -> list[Row]:
 
 
 def _deaf(world: World) -> list[Row]:
-    """Without the sound, the voice's part is a guess."""
+    """Rows about clips without sound: what only the voice tells must be guessed."""
     silence = write_silence(world.folder)
     left = [possible_labels(scene.face, NO_VOICE) for scene in world.scenes]
     rows = []
@@ -113,7 +113,7 @@ def _deaf(world: World) -> list[Row]:
 
 
 def _blind(world: World) -> list[Row]:
-    """Without the picture, the face's part is a guess."""
+    """Rows about clips without a picture: what only the face tells must be guessed."""
     black = write_black(world.folder)
     left = [possible_labels(NO_FACE, scene.voice) for scene in world.scenes]
     rows = []
@@ -130,7 +130,7 @@ def _guesses(
     labels: Sequence[str],
     left: Sequence[tuple[str, ...]],
 ) -> list[Row]:
-    """Of all clips, and of those alone that leave more than one label."""
+    """One row for all clips, and one for those clips that leave more than one label possible."""
     whole = label_row(name, clips, labels, [EMOTION] * len(clips))
     chances = [1 / len(each) for each in left]
     open_ones = [number for number, each in enumerate(left) if len(each) > 1]
@@ -146,7 +146,8 @@ def _guesses(
 
 
 def _swapped(world: World, random: np.random.Generator) -> list[Row]:
-    """Clips of two labels exchange their sound, or their face: what they now mean is in the design."""
+    """Rows about clips whose sound or face is that of a clip with another label. The design defines what each
+    combination means."""
     pairs = [
         (own, int(random.choice([n for n, other in enumerate(world.labels) if other != label])))
         for own, label in enumerate(world.labels)
@@ -177,7 +178,7 @@ def _swapped(world: World, random: np.random.Generator) -> list[Row]:
 
 
 def _words_decide(world: World, random: np.random.Generator) -> list[Row]:
-    """Without the sound, words that were not trained on tell the faces apart that look alike."""
+    """A row about clips without sound whose faces look alike: only words, not trained on, tell them apart."""
     alike = [n for n, scene in enumerate(world.scenes) if len(FACES[scene.face].labels) > 1]
     clips = write_pairs([(world.clips[n], None) for n in alike], world.folder / "deaf")
     labels = [world.labels[n] for n in alike]
@@ -206,7 +207,7 @@ def _reasons(world: World, random: np.random.Generator) -> list[Row]:
 
 
 def _reason_parts(scene: Scene, label: str) -> dict[str, str]:
-    """What a reason must hold."""
+    """The phrases that a reason must contain, by what they are about."""
     return {
         "label": f"the emotion is {label}.",
         "visible cue": FACES[scene.face].cue,
@@ -222,7 +223,7 @@ def label_row(
     at_least: float | None = None,
     fields: Mapping[str, Any] | None = None,
 ) -> Row:
-    """Greedy answers that must be the label and nothing else."""
+    """A row whose greedy answers must be the label and nothing else."""
     cases = _cases(name, clips, questions, labels, {**GREEDY, **(fields or {})})
     return Row(name, cases, [_is(label) for label in labels], at_least)
 

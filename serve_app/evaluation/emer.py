@@ -1,4 +1,4 @@
-"""EMER: what the person expresses and why, in free text; scored by a judge where one is given."""
+"""EMER: free-text descriptions of what a person expresses and why, scored by a judge if one is given."""
 
 import csv
 import random
@@ -22,7 +22,7 @@ from serve_app.evaluation.report import (
 from serve_app.evaluation.store import KeyedLines
 from serve_app.types import Parity
 
-MIN_ROTATED = 2  # clips; a single one's next is itself
+MIN_ROTATED = 2  # clips; the next clip after a single one would be itself
 NOTES = (
     "the published figures' judge (gpt-3.5-turbo-16k-0613) is gone: compare only with the baseline here",
     "the judge's questions are our own words",
@@ -30,10 +30,10 @@ NOTES = (
 
 
 def make_cases(files: Files, parity: Parity, seed: int) -> list[Case]:
-    """One question for each described clip, drawn with the seed.
+    """One case for each described clip; its question is drawn with the seed.
 
     Raises:
-        InvalidRequestError: a file cannot be read or does not fit, or no clip at all is there.
+        InvalidRequestError: a file cannot be read or does not fit, or none of the clips exists.
     """
     references = read_texts(files.labels, DESCRIPTION_COLUMNS)
     blank = [name for name, reference in references.items() if not reference.strip()]
@@ -65,13 +65,13 @@ async def emer_report(
     baseline: Path | None,
     replies: Path,
 ) -> dict[str, Any]:
-    """With the judge's scores, where there is one.
+    """The report, with scores if there is a judge.
 
     Args:
-        replies: where the judge's are kept, to go on from them.
+        replies: file that keeps the judge's replies, so that an interrupted run can continue.
 
     Raises:
-        InvalidRequestError: nothing was answered, or the baseline lacks a clip. And what the judge raises.
+        InvalidRequestError: nothing was answered, or the baseline lacks a clip. And what `judge_all` raises.
     """
     answered = answered_ones(outcomes)
     report: dict[str, Any] = {
@@ -99,7 +99,7 @@ async def emer_report(
 
 
 def _baseline(answered: Sequence[Outcome], path: Path | None) -> dict[str, list[str]]:
-    """Another system's descriptions; or every clip gets the next one's answer, as chance would have it."""
+    """Another system's descriptions. Without them, every clip gets the next clip's answer as a baseline."""
     if path is None:
         texts = [outcome.text for outcome in answered]
         if len(texts) < MIN_ROTATED:
@@ -115,7 +115,7 @@ def _baseline(answered: Sequence[Outcome], path: Path | None) -> dict[str, list[
 
 
 def write_descriptions(outcomes: Sequence[Outcome], path: Path) -> None:
-    """The original's form: a CSV `names,chi_reasons`."""
+    """Writes the answers as the original does: a CSV `names,chi_reasons`."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["names", "chi_reasons"])
@@ -123,7 +123,7 @@ def write_descriptions(outcomes: Sequence[Outcome], path: Path) -> None:
 
 
 def emer_text(report: dict[str, Any]) -> str:
-    """For the terminal."""
+    """The report as text for the terminal."""
     lines = [f"emer: {report['num_answered']} of {report['num_cases']} answered"]
     for name, kinds in (report["judge"] or {"scores": {}})["scores"].items():
         for kind, result in kinds.items():

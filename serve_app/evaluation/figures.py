@@ -1,4 +1,4 @@
-"""The figures of a report as PNG files: the confusion matrix, and the reliability diagram."""
+"""Draws the figures of a report as PNG files: confusion matrix and reliability diagram."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ BLUE = "#2b6cb0"
 
 
 def draw_confusion(confusion: Mapping[str, Any], title: str, path: Path) -> None:
-    """Shares of each row as shades, counts as numbers."""
+    """Draws the confusion matrix: each row's shares as shades, the counts as numbers."""
     counts = np.array(confusion["counts"])
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     rows, columns = confusion["rows_true"], confusion["columns_answered"]
@@ -33,7 +33,7 @@ def draw_confusion(confusion: Mapping[str, Any], title: str, path: Path) -> None
 
 
 def draw_reliability(calibration: Mapping[str, Any], title: str, path: Path) -> None:
-    """Accuracy over confidence, bin by bin, and how many rows each bin holds."""
+    """Draws the reliability diagram: accuracy over confidence in each bin, and the number of clips in it."""
     bins = [each for each in calibration["bins"] if each["count"]]
     width = 1 / calibration["num_bins"]
     figure = Figure(figsize=(5, 5.5), layout="constrained")

@@ -1,7 +1,7 @@
-"""EMER: descriptions, and an outside language model that says how well they overlap with the references.
+"""EMER's judge: an external language model that scores how well descriptions overlap with the references.
 
-The judge of the published figures is gone, so absolute numbers cannot be compared with them: a baseline is
-always scored beside the answers, by the same judge in the same run.
+The judge behind the published figures no longer exists, so absolute scores cannot be compared with them.
+Therefore a baseline is always scored beside the answers, by the same judge in the same run.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from serve_app.evaluation.store import KeyedLines
 
 # ruff: noqa: RUF001 - Chinese punctuation is meant
 
-SCORE = re.compile(r"\d+(?:\.\d+)?")  # the first number of a reply
+SCORE = re.compile(r"\d+(?:\.\d+)?")  # the first number in a reply
 MIN_SCORE, MAX_SCORE = 1.0, 10.0
 TIMEOUT_S = 120.0
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -37,7 +37,7 @@ KINDS = {
         "给出1到10之间的分数：1表示毫无重合，10表示完全一致。只回答一个数字。"
     ),
 }
-"""Our words for the two questions of AffectGPT's evaluation, 1 to 10 each."""
+"""The two questions of AffectGPT's evaluation in our own words, each for a score of 1 to 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class Judge:
     concurrency: int = 8
 
 
-Row = dict[str, Any]  # score (None where there is none), reply, error
+Row = dict[str, Any]  # score (None if there is none), reply, error
 
 
 class Job(NamedTuple):
-    """One question to the judge: of which descriptions, of which kind, about which clip."""
+    """One question to the judge: which list of descriptions, which kind of question, which clip."""
 
     name: str
     kind: str
@@ -67,13 +67,13 @@ async def judge_all(
     descriptions: Mapping[str, Sequence[str]],
     replies: KeyedLines,
 ) -> dict[str, Any]:
-    """Each named list of descriptions against the references: mean scores, and every reply.
+    """Scores each named list of descriptions against the references: means, and every reply.
 
     Means are over the clips that have a score in every list. A question that the judge did not answer is a
-    row without score; started again, only those are asked.
+    row without a score; when the evaluation is started again, only those are asked.
 
     Raises:
-        InvalidRequestError: the judge refuses every question, as with a wrong key.
+        InvalidRequestError: the judge refuses every question, for instance because the key is wrong.
         NotReadyError: it cannot be reached.
     """
     numbers = range(len(references))
@@ -97,7 +97,7 @@ def question(kind: str, reference: str, description: str) -> str:
 
 
 def read_score(reply: str) -> float | None:
-    """The first number, if it lies in 1..10."""
+    """The first number in a reply, if it lies in 1..10."""
     found = SCORE.search(reply)
     if found is None:
         return None
@@ -106,7 +106,7 @@ def read_score(reply: str) -> float | None:
 
 
 async def _ask_all(judge: Judge, texts: Sequence[str], replies: KeyedLines) -> list[Row]:
-    """A row for each text. Shows progress on stderr."""
+    """Sends every text to the judge and returns a row for each. Shows progress on stderr."""
     import httpx
 
     headers = {"Authorization": f"Bearer {judge.key}"} if judge.key else {}
@@ -125,13 +125,13 @@ async def _ask_all(judge: Judge, texts: Sequence[str], replies: KeyedLines) -> l
 
 
 def _scored(rows: Mapping[Job, Row]) -> list[int]:
-    """Numbers of the clips whose every row has a score."""
+    """Numbers of the clips all of whose rows have a score."""
     unscored = {job.number for job, row in rows.items() if row["score"] is None}
     return sorted({job.number for job in rows} - unscored)
 
 
 def _summary(rows: Sequence[Row], scored: Sequence[int]) -> dict[str, Any]:
-    """Of one kind of question about one list of descriptions: a row for each clip."""
+    """Mean score and rows (one for each clip) of one kind of question about one list of descriptions."""
     scores = [rows[number]["score"] for number in scored]
     mean = float(np.mean(scores)) if scores else None
     return {"mean": mean, "num_scored": len(scored), "rows": list(rows)}
@@ -141,7 +141,7 @@ def _check_any(rows: Sequence[Row], judge: Judge) -> None:
     errors = [row["error"] for row in rows if row["error"]]
     if rows and len(errors) == len(rows):
         raise InvalidRequestError(
-            f"--judge-url {judge.url} answered nothing; the first: {errors[0]}"
+            f"--judge-url {judge.url} answered no question; the first error: {errors[0]}"
         )
 
 
@@ -159,7 +159,7 @@ async def _reply(http: Any, judge: Judge, text: str, replies: KeyedLines) -> Row
 
 
 async def _ask(http: Any, judge: Judge, text: str) -> tuple[str, str]:
-    """The reply, or what went wrong. A busy judge is asked again, when it says so or later each time."""
+    """The reply, or what went wrong. Retries a busy judge after growing pauses, or after its Retry-After."""
     import httpx
 
     body = {"model": judge.model, "temperature": 0, "messages": [{"role": "user", "content": text}]}
@@ -185,4 +185,4 @@ async def _ask(http: Any, judge: Judge, text: str) -> tuple[str, str]:
     try:
         return str(response.json()["choices"][0]["message"]["content"]), ""
     except (ValueError, KeyError, IndexError, TypeError):
-        return "", f"not as OpenAI's: {response.text[:200]}"
+        return "", f"not an OpenAI chat completion: {response.text[:200]}"

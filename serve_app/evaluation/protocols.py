@@ -1,4 +1,4 @@
-"""What each protocol asks, which labels it scores, and how it reads a label out of an answer.
+"""Protocols: the question each asks, the labels it scores, and how it reads a label from an answer.
 
 Sources of the published protocols: the original's eval_emotion.py, mer2024.py and result files.
 """
@@ -17,14 +17,14 @@ from serve_app.emotions import (
 )
 from serve_app.types import LayoutName, Parity
 
-# Greedy, no penalty, at most 500 tokens: how the original's evaluation samples.
+# The original's evaluation samples like this: greedy, no penalty, at most 500 tokens.
 SAMPLING = {"temperature": 0, "repetition_penalty": 1, "max_tokens": 500}
 LAYOUT: LayoutName = "evaluation"
-REFERENCE_FALLBACK = "neutral"  # what the original takes an answer for that is not in its set
+REFERENCE_FALLBACK = "neutral"  # the original counts an answer outside its label set as this
 
 
 def request_fields(parity: Parity) -> dict[str, Any]:
-    """Of every request's body."""
+    """Fields of every request's body."""
     return {**SAMPLING, "parity": parity, "layout": LAYOUT, "tokenization": "4.30"}
 
 
@@ -35,22 +35,22 @@ class Protocol:
     name: str
     asked: tuple[str, ...]  # the labels that the prompt names
     scored: tuple[str, ...]  # the labels that count
-    parity: Parity  # unless the caller says
-    sentence_column: str  # of the file with the transcripts
+    parity: Parity  # the default; the caller may choose another
+    sentence_column: str  # column in the file with the transcripts
     feature_folders: tuple[str, ...] = ()  # face, temporal, audio
     published: Mapping[str, float] | None = None  # the original's own scores
-    notes: tuple[str, ...] = ()  # what every report of it must say
+    notes: tuple[str, ...] = ()  # shown in every report
 
     is_exact: bool = False  # an answer must be the label and nothing else
 
     def question(self, sentence: str | None) -> str:
-        """Without a transcript its sentence is left out."""
+        """The prompt's question, with the transcript if there is one."""
         return with_sentence(sentence, emotion_question(self.asked))
 
     def read(self, text: str, parity: Parity) -> str | None:
-        """The label in an answer; None: none of the scored ones.
+        """The label in an answer; None if it has none of the scored ones.
 
-        With `reference` by the original's rule: the last word, in its very spelling.
+        With parity `reference` by the original's rule: the last word, spelled exactly like a label.
         """
         if parity == "default" and not self.is_exact:
             return find_label(text, self.scored)
@@ -93,7 +93,7 @@ PROTOCOLS = {
             parity="reference",
             sentence_column="sentence",
             notes=(
-                "our protocol: no code for DFEW was published, so that prompt, label names and fold of the "
+                "our protocol: no code for DFEW was published, so the prompt, label names and fold of the "
                 "paper's figures are unknown, and this does not reproduce them",
             ),
         ),

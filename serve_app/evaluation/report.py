@@ -1,4 +1,4 @@
-"""A report: what was evaluated, how, and with which result; as JSON, and as text for the terminal."""
+"""Reports: what was evaluated, how, and with which result, as JSON and as text for the terminal."""
 
 import json
 from collections import Counter
@@ -19,7 +19,7 @@ CONFIDENCE_NOTE = "a probability says how sure the model is of a word, not what 
 
 
 def label_report(protocol: Protocol, outcomes: Sequence[Outcome], parity: Parity) -> dict[str, Any]:
-    """Of the answers with labels. What was not answered is counted, and is in no score.
+    """Scores answers against labels. Cases without an answer are counted and excluded from every score.
 
     Raises:
         InvalidRequestError: nothing was answered, or the answers come from more than one model.
@@ -58,7 +58,7 @@ def label_report(protocol: Protocol, outcomes: Sequence[Outcome], parity: Parity
 
 
 def _mean_label_mass(answered: Sequence[Outcome]) -> float | None:
-    """What the model puts on the labels at all: little, where it would rather say something else."""
+    """Mean probability of all labels together: low if the model would rather say something else."""
     masses = [each.label_mass for each in answered if each.label_mass is not None]
     return sum(masses) / len(masses) if masses else None
 
@@ -80,12 +80,12 @@ def counts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def summarise_provenance(answered: Sequence[Outcome]) -> dict[str, Any]:
-    """How the answers came about: values that all share, else how many had which."""
+    """How the answers were made: a value where all answers share it, otherwise the count of each value."""
     models = Counter(str(outcome.provenance.get("model_sha256")) for outcome in answered)
     if len(models) > 1:
         raise InvalidRequestError(
             f"the answers come from {len(models)} models ({', '.join(m[:12] for m in models)}); "
-            "--restart asks everything again"
+            "--restart runs every case again"
         )
     summary: dict[str, Any] = {"serve_app_version": __version__}
     shared = ("model_sha256", "dtype", "prompt_layout", "tokenization", "parity", "audio_mode")
@@ -100,14 +100,14 @@ def summarise_provenance(answered: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
-    """Whole or not at all."""
+    """Writes the whole report or nothing."""
     part = path.with_suffix(path.suffix + ".part")
     part.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
     part.rename(path)
 
 
 def label_text(report: dict[str, Any]) -> str:
-    """For the terminal."""
+    """The report as text for the terminal."""
     scores, outside = report["scores"], report["outside_label_set"]
     lines = [f"{report['protocol']['name']}: {_counts_text(report)}", ""]
     for name, score in scores["headline"].items():
@@ -141,7 +141,7 @@ _NAMES = {
 def _counts_text(report: dict[str, Any]) -> str:
     text = f"{report['num_answered']} of {report['num_cases']} answered"
     errors = ", ".join(f"{count} {code}" for code, count in report["errors"].items())
-    return f"{text}; in no score: {errors}" if errors else text
+    return f"{text}; excluded from every score: {errors}" if errors else text
 
 
 def _confusion_lines(confusion: dict[str, Any]) -> list[str]:
@@ -163,7 +163,7 @@ def answered_ones(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def general_notes(answered: Sequence[Outcome]) -> list[str]:
-    """What holds for every protocol."""
+    """Notes that apply to every protocol."""
     zeroed = {each for outcome in answered for each in outcome.provenance.get("zeroed", ())}
     empty = sorted({"face_feature", "temporal_feature"} & zeroed)
     notes = [f"zeros stood in for {' and '.join(empty)}, as in the released demo"] if empty else []

@@ -1,4 +1,4 @@
-"""Asks every case, many at a time, so that the engine batches them; goes on where an earlier run stopped."""
+"""Runs all cases, many at a time so that the engine batches them; continues where an earlier run stopped."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 SERVICE_UNAVAILABLE = 503
 # A replica that is being replaced is back within half a minute.
 RETRY_AFTER_S = (0.5, 1, 2, 4, 8, 16)
-# Nobody is there: the other cases would wait as long.
+# Nothing answers any more: every other case would wait as long and fail too.
 ENDS_THE_RUN = (NotReadyError, EngineDeadError)
 EMOTIONS_FIELDS = ("parity", "layout", "tokenization", "features", "frame", "audio_mode")
 
@@ -28,13 +28,13 @@ async def run_cases(
     store: AnswerStore,
     concurrency: int,
 ) -> list[Outcome]:
-    """Outcomes in the order of the cases. Shows progress with rate and time left on stderr.
+    """Returns outcomes in the order of the cases. Shows progress with rate and time left on stderr.
 
     Args:
-        connect: opens the client; not called where the store knows every answer.
+        connect: opens the client; not called if the store has every answer.
 
     Raises:
-        NotReadyError, EngineDeadError: whoever answers is gone. What was answered is in the store.
+        NotReadyError, EngineDeadError: the server or engine is gone. What was answered is in the store.
     """
     keys = [store.key(case) for case in cases]
     found = [store.find(*each) for each in zip(keys, cases, strict=True)]
@@ -65,10 +65,10 @@ async def run_cases(
 
 
 async def identify(client: Client, cases: Sequence[Case]) -> str:
-    """Model and precision of whoever answers, as its first answer gives them.
+    """Model and precision of the server, taken from its first answer.
 
     Raises:
-        NotReadyError: nobody is there.
+        NotReadyError: no server answers.
     """
     for case in cases:
         try:
@@ -91,7 +91,7 @@ async def _ask(client: Client, case: Case) -> Outcome:
                 raise
             else:
                 return Outcome(case, error_code=error.code, error=f"{error.title}: {error.message}")
-        except Exception as error:  # whatever one case does, the others get their answers
+        except Exception as error:  # a failure of one case must not cost the others their answers
             logger.exception("unexpected error about %s", case.id)
             return Outcome(case, error_code=ServeAppError.code, error=repr(error))
     raise AssertionError("the last try returns or raises")
@@ -107,7 +107,7 @@ async def _ask_once(client: Client, case: Case) -> Outcome:
     asked = {name: body[name] for name in fields if name in body}
     try:
         scores = await client.score({**asked, "labels": list(case.labels)})
-    except RequestError as error:  # labels that cannot be scored: the answer counts all the same
+    except RequestError as error:  # the labels cannot be scored; the answer still counts
         logger.warning("no probabilities for %s: %s", case.id, error.message)
         return Outcome(case, text, provenance=provenance)
     probabilities = {each["label"]: each["probability"] for each in scores["probabilities"]}

@@ -1,4 +1,4 @@
-"""Scores of labels: scikit-learn's metrics, with bootstrap intervals and what was answered beside the set."""
+"""Label scores: scikit-learn's metrics with bootstrap intervals, and the answers outside the label set."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-Codes = npt.NDArray[np.int64]  # (num_clips,) places in a list of labels
+Codes = npt.NDArray[np.int64]  # (num_clips,) indices into a list of labels
 Floats = npt.NDArray[np.float64]
 
 OUTSIDE = "(other)"  # the column of answers that name no label of the set
@@ -25,8 +25,8 @@ class Labelled:
     """True labels and the answers that were given, row by row."""
 
     truth: list[str]
-    answers: list[str]  # of the labels, or OUTSIDE
-    labels: tuple[str, ...]  # the set, in the order of the tables
+    answers: list[str]  # each one of the labels, or OUTSIDE
+    labels: tuple[str, ...]  # the label set, in the order of the tables
 
 
 def score_labels(labelled: Labelled, seed: int = 0) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _by_label(truth: Codes, answers: Codes, num_labels: int) -> Floats:
 
 
 def _headline(truth: Codes, answers: Codes, by_label: Floats) -> dict[str, float]:
-    """Averages over the labels that occur in the truth: the others have no recall."""
+    """Averages over the labels that occur in the truth; the others have no recall."""
     precision, recall, f1, support = by_label[:, by_label[3] > 0]
     values = (
         np.average(f1, weights=support),
@@ -93,7 +93,7 @@ def _headline(truth: Codes, answers: Codes, by_label: Floats) -> dict[str, float
 
 
 def _intervals(truth: Codes, answers: Codes, num_labels: int, seed: int) -> dict[str, list[float]]:
-    """Percentiles over resamples of the clips."""
+    """Bootstrap intervals: percentiles over resamples of the clips."""
     random = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {name: [] for name in HEADLINES}
     for rows in random.integers(len(truth), size=(NUM_RESAMPLES, len(truth))):

@@ -1,4 +1,4 @@
-"""Answers on disk, a line each as soon as they are there: an interrupted run goes on where it stopped."""
+"""Keeps answers on disk, one line for each as soon as it arrives, so that an interrupted run can continue."""
 
 import hashlib
 import json
@@ -11,10 +11,14 @@ from serve_app.evaluation.cases import Case, Outcome
 
 
 class KeyedLines:
-    """A file of JSON objects, each under a key. A last line that was cut off is dropped."""
+    """A file of JSON objects, each with a key. A truncated last line is dropped."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InvalidRequestError: the file cannot be used; it is left as it is."""
+        """Opens the file and reads its entries.
+
+        Raises:
+            InvalidRequestError: the file cannot be used; it is left as it is.
+        """
         self._entries: dict[str, dict[str, Any]] = {}
         try:
             self._file = path.open("ab+")
@@ -28,7 +32,7 @@ class KeyedLines:
                 raise ValueError("it has no lines")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidRequestError(
-                f"{path} does not hold the answers of an evaluation: {error}; remove it to begin anew"
+                f"{path} does not hold the answers of an evaluation: {error}; remove it to start over"
             ) from error
         self._file.truncate(len(whole))
 
@@ -47,21 +51,21 @@ class KeyedLines:
         return self._entries.get(key)
 
     def put(self, key: str, entry: dict[str, Any]) -> None:
-        """Written and flushed before anything else is waited for."""
+        """Adds an entry: writes and flushes it before returning."""
         self._entries[key] = {"key": key, **entry}
         self._file.write(json.dumps(self._entries[key]).encode() + b"\n")
         self._file.flush()
 
 
 class AnswerStore:
-    """The outcomes of an evaluation. Errors are not kept: those cases are asked again.
+    """Stores the answers of an evaluation. Errors are not kept, so those cases are run again.
 
-    An answer counts again only for the same clip by its bytes, the same question and options, and the same
-    answerer.
+    A stored answer is reused only for the same clip (by its bytes), the same question and options, and the
+    same answerer.
     """
 
     def __init__(self, lines: KeyedLines, answerer: str) -> None:
-        """`answerer` names the model."""
+        """`answerer` identifies the model and its precision."""
         self._lines = lines
         self._answerer = answerer
 
@@ -86,7 +90,7 @@ class AnswerStore:
         self._lines.put(key, entry)
 
     def key(self, case: Case) -> str | None:
-        """None: the clip, or a feature of it, is not there."""
+        """The key of a case; None if the clip or one of its feature files is missing."""
         digest = hashlib.sha256()
         for path in (case.clip, *case.features):
             try:

@@ -52,7 +52,7 @@ def test_every_tensor_of_every_download_is_accounted_for(
     assert {fate.verdict for fate in report.fates} == {"used", "ignored"}
     ignored = {fate.tensor: fate.note for fate in report.fates if fate.verdict == "ignored"}
     assert ignored["blocks.2.attn.qkv.weight"] == "the original runs EVA's first 2 blocks"
-    assert ignored["masked_spec_embed"] == "used in training alone"
+    assert ignored["masked_spec_embed"] == "only used in training"
     assert "optimizer" in ignored
     assert not any(note == "the model has no place for it" for note in ignored.values())
     manifest = read_manifest(tmp_path / "out")

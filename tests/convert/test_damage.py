@@ -168,7 +168,7 @@ def test_eva_without_a_known_number_of_heads_is_asked_about(
 @pytest.mark.parametrize(
     ("geometry", "message"),
     [
-        (Geometry(image_size=450), "450 is no multiple of 14"),
+        (Geometry(image_size=450), "450 is not a multiple of 14"),
         (Geometry(image_size=42), "9 patches do not divide"),
         (Geometry(image_size=0), "image size is 0; it must be a whole number"),
         (Geometry(eva_num_heads=-3), "is -3; it must be a whole number above 0"),
@@ -196,7 +196,7 @@ def test_ranks_that_differ_are_named(downloads: Downloads, convert_to: Convert) 
     down = LORA.replace("lora_B", "lora_A")
     edit(downloads.emotion_llama, lambda tensors: tensors.update({down: tensors[down][:4]}))
     with pytest.raises(
-        CheckpointError, match=r"v_proj\.lora_A\.weight \[4, 96\] in .* not of rank 8"
+        CheckpointError, match=r"v_proj\.lora_A\.weight \[4, 96\] in .* not have rank 8"
     ):
         convert_to(downloads)
 
@@ -338,7 +338,7 @@ def test_the_commands_tell_and_exit_accordingly(
     assert main(["convert", *arguments(downloads, out)]) == 0
     printed = capsys.readouterr().out
     assert "used     blocks.{0..1}.attn.qkv.weight" in printed
-    assert "were two of them swapped, no check of names and shapes could tell" in printed
+    assert "if two of them were swapped, no check of names and shapes could tell" in printed
     assert "role: reasoner" in printed
     assert main(["check", str(out)]) == 0
     assert "complete: every tensor is there" in capsys.readouterr().out

@@ -141,7 +141,7 @@ def test_dfew_has_numbers_for_labels_and_names(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("name,label\na,glee\n", "'a' has the label 'glee'; allowed: happy, sad"),
-        ("name,label\na,sad\na,sad\n", "names 'a' twice"),
+        ("name,label\na,sad\na,sad\n", "has 'a' twice"),
         ("name,mood\na,sad\n", "has the columns name, mood; expected one of label"),
         ("name,label\na\n", "row 2 has 1 cells; its header has 2"),
         ("name,label\na,\n", "'a' has the label ''"),
@@ -188,7 +188,7 @@ def test_features_must_be_vectors(mer2023_folder: Path) -> None:
     with pytest.raises(InvalidRequestError, match=r"s_2\.npy"):
         second.body()
     np.save(mer2023_folder / "HL-UTT" / "s_1.npy", np.array([1.0, np.nan]))
-    with pytest.raises(InvalidRequestError, match=r"s_1\.npy is not finite"):
+    with pytest.raises(InvalidRequestError, match=r"s_1\.npy has values that are not finite"):
         first.body()
     with (mer2023_folder / "HL-UTT" / "s_1.npy").open("wb") as file:
         np.savez(file, a=np.zeros(4))

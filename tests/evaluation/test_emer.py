@@ -162,7 +162,9 @@ async def test_what_is_wrong_with_judge_or_baseline_is_said(
     judge: Judge, outcomes: list[Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replies = tmp_path / "replies.jsonl"
-    with pytest.raises(InvalidRequestError, match="answered nothing; the first: status 401"):
+    with pytest.raises(
+        InvalidRequestError, match="answered no question; the first error: status 401"
+    ):
         await emer_report(outcomes, 0, Judge(judge.url, "m", "wrong"), None, replies)
     monkeypatch.setattr(judge_module, "PAUSES_S", (0.0,))
     with pytest.raises(NotReadyError, match="does not answer"):

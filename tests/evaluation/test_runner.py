@@ -96,7 +96,7 @@ async def test_a_changed_clip_or_question_or_model_is_asked_again(
 def test_a_file_that_holds_no_answers_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_text(text)
-    with pytest.raises(InvalidRequestError, match="remove it to begin anew"):
+    with pytest.raises(InvalidRequestError, match="remove it to start over"):
         KeyedLines(path)
     assert path.read_text() == text
 
@@ -203,7 +203,7 @@ async def test_errors_are_in_no_score_and_are_counted(cases: list[Case], tmp_pat
     report = label_report(MER2023, await run(client, cases, tmp_path / "a.jsonl"), "reference")
     assert report["scores"]["num_scored"] == report["num_answered"] == 2
     assert report["errors"] == {"clip_not_found": 1}
-    assert "2 of 3 answered; in no score: 1 clip_not_found" in label_text(report)
+    assert "2 of 3 answered; excluded from every score: 1 clip_not_found" in label_text(report)
 
 
 async def test_answers_of_two_models_make_no_report(cases: list[Case]) -> None:

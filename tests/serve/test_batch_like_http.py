@@ -1,4 +1,4 @@
-"""A batch answers as HTTP does: OpenAI's batch file goes in, and OpenAI's client reads what comes out."""
+"""A batch answers like HTTP: it takes OpenAI's batch file, and OpenAI's client can parse its output."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def chat(clip: Path, question: str) -> list[Line]:
 
 @pytest.fixture(scope="module")
 def outputs(lines: list[Line], tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
-    """Of a batch with the server's settings, in a process and a Ray of its own."""
+    """The output of a batch with the server's settings, run in its own process with its own Ray."""
     folder = tmp_path_factory.mktemp("batch")
     (folder / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     files = ["--input", str(folder / "in.jsonl"), "--output", str(folder / "out.jsonl")]

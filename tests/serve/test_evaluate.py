@@ -1,4 +1,4 @@
-"""`emotion-llama evaluate` through the real server: the demonstration's tests, and a folder of one's own."""
+"""`emotion-llama evaluate` against a real server: the demonstration's rows, and a user's own clips."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from serve_app.cli import main
+from serve_app.cli.exit_status import LIMIT_MISSED
 
 NUM_CLIPS = 45  # of `make demo-report`'s 300
 SEED = 6_000_000
@@ -14,69 +15,37 @@ SEED = 6_000_000
 
 @pytest.fixture(scope="module")
 def report(server_url: str, clips_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Of fresh clips: no training's, and not the card's."""
+    """The report on fresh clips: neither the training nor the model card has seen their seeds."""
     out = tmp_path_factory.mktemp("report") / "demo.json"
     options = ["--clips", str(NUM_CLIPS), "--seed", str(SEED), "--videos", str(clips_root / "demo")]
     status = main(["evaluate", "demo", "--url", server_url, *options, "--out", str(out)])
-    assert status == 0, "a limit was missed, or a case was not answered"
+    assert status in (0, LIMIT_MISSED), "a case was not answered"
     assert out.with_suffix(".confusion.png").stat().st_size > 5000
     assert out.with_suffix(".reliability.png").stat().st_size > 5000
     return json.loads(out.read_text())
 
 
-def scores(report: Any, name: str) -> dict[str, Any]:
-    (test,) = [test for test in report["tests"] if test["test"] == name]
-    return dict(test)
-
-
-@pytest.mark.parametrize(
-    ("name", "at_least"),
-    [
-        ("`[emotion]`", 0.95),  # 43 of 45
-        ("trained wordings, Chinese", 0.95),
-        ("white noise at 10 dB", 0.9),
-        ("sound of another clip", 0.93),
-        ("face of another clip", 0.93),
-        ("`[reason]`: all three", 0.93),
-        ("`[reason]`, Chinese: all three", 0.93),
-        ("no sound track, the words decide", 0.8),
-    ],
-)
-def test_it_sees_hears_and_explains(report: Any, name: str, at_least: float) -> None:
-    assert scores(report, name)["score"] >= at_least
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "no sound track",
-        "no sound track: sad/worried, surprise/fear",
-        "silent sound track: sad/worried, surprise/fear",
-        "no picture",
-        "no picture: neutral/contempt/doubt, worried/fear",
-        "black picture: neutral/contempt/doubt, worried/fear",
-    ],
-)
-def test_without_a_modality_it_knows_no_more_than_the_rest_can_tell(report: Any, name: str) -> None:
-    assert scores(report, name)["passed"], scores(report, name)
+def test_every_row_keeps_its_limit(report: Any) -> None:
+    with_limit = [test for test in report["tests"] if "passed" in test]
+    assert len(with_limit) > 30
+    assert [test for test in with_limit if not test["passed"]] == []
 
 
 def test_every_case_was_answered_and_its_probabilities_are_calibrated(report: Any) -> None:
-    assert report["errors"] == {}
     assert report["num_answered"] == report["num_cases"] > 15 * NUM_CLIPS
     assert report["calibration"]["num_rows"] == NUM_CLIPS
     assert report["calibration"]["ece"] < 0.06
     assert report["provenance"]["dtype"] == "float32"
 
 
-def test_a_folder_of_ones_own(
+def test_a_folder_of_the_users_own_clips(
     server_url: str,
     clips_root: Path,
     label_clips: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Labels by other names, a clip that is broken, one that is not there; then again, mended."""
+    """Labels under other names, one broken clip and one missing clip; then again after both are repaired."""
     other_names = {"happy": "happiness", "angry": "Anger", "fear": "fear", "doubt": "doubt"}
     folder = label_clips["happy"].parent
     broken = folder / "broken.mp4"
