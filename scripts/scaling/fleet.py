@@ -3,8 +3,8 @@
 Every request is simulated individually, but events happen only at the ends of steps: times are rounded to
 the nearest step. A step should be at most a fifth of the time of a single request (`longest_step_s`).
 
-Left out: decoding, the network, failing replicas, requests that find their clip in a cache, repeated attempts,
-and callers who retry.
+Left out: decoding, the network, failing replicas, requests that find their clip in a cache, repeated
+attempts, and callers who retry.
 """
 
 from dataclasses import dataclass

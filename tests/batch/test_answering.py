@@ -25,7 +25,7 @@ ERRORS = {
 
 
 class FakeEngine:
-    """Answers with the question; is dead from the question "kill" on."""
+    """Answers with the question itself. The question "kill" kills it for good."""
 
     def __init__(self) -> None:
         self.num_inside = self.most_inside = 0
@@ -48,11 +48,11 @@ class FakeEngine:
 
 
 class ProcessEnded(BaseException):
-    """What the death of the actor's process is to a test."""
+    """Stands for the death of the actor's process."""
 
 
 class Process:
-    """The actor's side of the ledger: says no more once it has died."""
+    """An actor's process with its ledger client: once it has died, its calls never return."""
 
     def __init__(self, kept: SuspectLedger) -> None:
         self.kept = kept
@@ -92,7 +92,7 @@ def start(engine: FakeEngine, concurrency: int = 64, process: Process | None = N
 
 
 async def at_once(answering: Answering, units: Sequence[DecodedUnit]) -> list[AnsweredUnit]:
-    """Nothing of them is left when one of them has ended the process."""
+    """Answers units concurrently; cancels the rest when one of them has ended the process."""
     tasks = [asyncio.create_task(answering.answer(each)) for each in units]
     try:
         return await asyncio.gather(*tasks)
@@ -134,13 +134,13 @@ async def test_a_row_that_kills_every_engine_becomes_an_error_and_costs_no_other
     lines: list[dict[str, Any]] = []
     while not lines:
         try:
-            # The first engine of an actor keeps no ledger.
+            # An actor uses no ledger with its first engine.
             answering = start(FakeEngine(), process=Process(kept) if num_deaths else None)
             answered = await at_once(answering, units)
             lines = [json.loads(each.line) for some in answered for each in some.records]
         except ProcessEnded:
             num_deaths += 1
-        assert num_deaths <= 10, "it goes on for ever"
+        assert num_deaths <= 10, "the row is never given up"
     by_id = {line["id"]: line for line in lines}
     assert len(by_id) == len(lines) == 5
     assert by_id["r1"]["error"]["code"] == "engine_dead"
@@ -159,7 +159,7 @@ async def test_after_a_death_rows_that_were_inside_go_in_one_at_a_time() -> None
     assert engine.most_inside == 1
     assert process.kept.deaths(range(8)) == [0] * 8
     await lines_of(start(engine, process=process), unit(["a"] * 8))
-    assert engine.most_inside > 1, "what came out again is no suspect"
+    assert engine.most_inside > 1, "a row that has left an engine is not a suspect"
 
 
 async def test_records_of_the_decode_stage_pass_through() -> None:

@@ -1,4 +1,4 @@
-"""Whole batches on a real cluster: submitted as a job; and with everything killed that can be, resumed."""
+"""Whole batches on a real cluster: submitted as a job, and resumed after everything has been killed."""
 
 import json
 import os
@@ -31,7 +31,7 @@ Record = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """NUM_ROWS of them; two clips are bad: one is not there, one is cut off."""
+    """A manifest of NUM_ROWS rows. Two clips are bad: one is missing, one is truncated."""
     folder = tmp_path_factory.mktemp("manifest")
     clips = write_scenes(label_scenes(NUM_CLIPS, 9_000_000), folder / "clips")
     (folder / "broken.mp4").write_bytes(clips[0].read_bytes()[:2000])
@@ -56,7 +56,7 @@ def batch_arguments(manifest: Path, out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(head: Head, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of the batch as a job of the cluster."""
+    """The output of the batch, submitted as a job to the cluster."""
     out = tmp_path_factory.mktemp("job") / "out.jsonl"
     command = [str(Path(sys.executable).parent / "ray"), "job", "submit"]
     command += ["--address", head.dashboard_url, "--", "emotion-llama"]
@@ -92,7 +92,7 @@ def test_a_submitted_job_answers_every_row_in_order(undisturbed: Path) -> None:
 
 
 def test_rows_about_one_clip_are_encoded_once(undisturbed: Path) -> None:
-    """All but the first of them find the prompt's beginning, the clip in it, in the engine's cache."""
+    """All but the first of them find the start of the prompt, including the clip, in the engine's cache."""
     records = [record for record in read(undisturbed) if record["usage"] and record["text"]]
     cached = [record["usage"]["cached_tokens"] > 0 for record in records]
     assert sum(cached) > 0.5 * len(cached)
@@ -118,7 +118,7 @@ def below(head: Head, is_wanted: Callable[[psutil.Process], bool]) -> list[psuti
 
 
 def decodes(process: psutil.Process) -> bool:
-    """A worker of a decode pool, or the server they are forked from."""
+    """Whether a process is a decode worker or the server that forks them."""
     return "multiprocessing.forkserver" in " ".join(process.cmdline())
 
 
@@ -182,7 +182,7 @@ def test_killed_engine_decoders_and_driver_lose_and_repeat_nothing(
 
 
 def answer_of(record: Record) -> Record:
-    """Without what a clock or a cache says."""
+    """A record without the fields that depend on a clock or a cache."""
     kept = ("id", "text", "finish_reason", "label", "error")
     probabilities = [round(each["probability"], 3) for each in record["probabilities"] or []]
     return {name: record[name] for name in kept} | {"probabilities": probabilities}

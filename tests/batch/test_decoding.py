@@ -1,4 +1,4 @@
-"""The decode stage: each clip once through a real pool, and what is wrong with it as records."""
+"""The decode stage: a real pool decodes each clip once, and errors of a clip become records."""
 
 import asyncio
 import json
@@ -96,7 +96,7 @@ async def test_a_clip_in_a_store_is_fetched_up_to_the_limit(
 
 
 class Flaky:
-    """Lets the pool's first decodes fail."""
+    """Makes the pool's first decodes fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: ServeAppError, times: int) -> None:
         self.num_calls = 0

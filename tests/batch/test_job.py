@@ -1,4 +1,4 @@
-"""A batch around its stages: what is refused, taken up, given up, and written at the end."""
+"""A batch apart from its stages: what it refuses, resumes, gives up, and writes at the end."""
 
 import json
 import re
@@ -29,7 +29,7 @@ USAGE = Usage(10, 2, 5)
 
 
 def record(row: Row) -> Record:
-    """A clip of the name none is not there; a row with a task is scored."""
+    """The record of a row: an error for the clip named none, scores for a row with a task, else an answer."""
     if "none" in row.fields["video"]:
         return error_record(row.number, row.id, ClipNotFoundError("no file"), is_openai=False)
     if "task" in row.fields:
@@ -42,7 +42,7 @@ def record(row: Row) -> Record:
 
 
 class Stages:
-    """In place of Ray: answers rows one by one, and may stop."""
+    """Replaces Ray: answers rows one by one and can be interrupted."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []

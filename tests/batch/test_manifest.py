@@ -1,4 +1,4 @@
-"""Every kind of input as rows, and what is wrong with one named by its place."""
+"""Every kind of input is read as rows, and errors name the place of the row."""
 
 import csv
 import json

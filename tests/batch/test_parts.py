@@ -1,4 +1,4 @@
-"""Parts: durable at a known grain, each row at most once, in the order of the manifest."""
+"""Parts: written in pieces of known size, each row at most once, merged in the order of the manifest."""
 
 import json
 import random
@@ -68,7 +68,7 @@ def test_a_row_that_is_done_is_not_taken_again(folder: Folder) -> None:
 
 
 def test_two_writers_at_once_still_leave_each_row_once(folder: Folder) -> None:
-    """A driver that was thought dead."""
+    """A driver that was thought dead may still be writing."""
     for writer in [PartWriter(folder, 400), PartWriter(folder, 400)]:
         writer.add(record(number, error_code="x" * (number < 9)) for number in range(400))
         writer.flush()

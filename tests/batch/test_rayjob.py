@@ -1,4 +1,4 @@
-"""cluster/rayjob.yaml: its command is one that this package takes."""
+"""cluster/rayjob.yaml: its command is valid for this package."""
 
 import shlex
 from pathlib import Path

@@ -122,7 +122,7 @@ def test_rows_that_cannot_be_asked_come_back_as_errors() -> None:
 
 
 def test_the_same_rows_give_the_same_units() -> None:
-    """Ray Data may read them twice, and takes the second reading for the first."""
+    """Ray Data may read the rows twice and expects the same units."""
     videos = [f"/{number * number % 37}" for number in range(300)]
     first, second = (
         [

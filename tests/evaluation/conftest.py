@@ -14,7 +14,7 @@ FEATURE_FOLDERS = ("mae_340_UTT", "maeV_399_UTT", "HL-UTT")
 
 @pytest.fixture
 def mer2023_folder(tmp_path: Path) -> Path:
-    """Three clips, which are only named here, with their list, transcripts and features."""
+    """Three clips (empty files) with their label list, transcripts and features."""
     for name, suffix in (("s_1", "mp4"), ("s_2", "avi"), ("s_3", "mp4")):
         (tmp_path / f"{name}.{suffix}").write_bytes(name.encode())
     (tmp_path / "list.txt").write_text("s_1 125 sad -10\ns_2 80 Happy -10\ns_3 90 neutral -10\n")
@@ -29,7 +29,7 @@ def mer2023_folder(tmp_path: Path) -> Path:
 
 
 class TableClient:
-    """Answers by the name of the clip, the last one for good. A ServeAppError in the table is raised."""
+    """Answers from a table by clip name; the last answer repeats. A ServeAppError in the table is raised."""
 
     def __init__(self, answers: Mapping[str, list[str | ServeAppError]]) -> None:
         self.answers = {name: list(each) for name, each in answers.items()}

@@ -1,4 +1,4 @@
-"""The demonstration's rows: what their clips hold, what is right, and how a limit is kept or missed."""
+"""The demonstration's rows: the content of their clips, their right answers, and kept and missed limits."""
 
 from pathlib import Path
 

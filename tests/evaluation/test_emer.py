@@ -1,4 +1,4 @@
-"""EMER: questions by seed, and a judge that is a real HTTP server speaking OpenAI's form."""
+"""EMER: questions by seed, and a judge that is a real HTTP server with OpenAI's API."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ from serve_app.evaluation.judge import Judge, read_score
 
 
 class JudgeServer(ThreadingHTTPServer):
-    """Gives 8 where the prediction is the reference, 3 where it speaks of rain, else 5; notes the bodies."""
+    """Scores 8 if the prediction is the reference, 3 if it mentions rain, else 5; records the bodies."""
 
     bodies: list[dict[str, Any]]
     failures: int = 0

@@ -1,4 +1,4 @@
-"""The command's own mistakes: one sentence, exit status 2, and nothing started or written."""
+"""Wrong use of the command: one sentence, exit status 2, and nothing started or written."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A run: retries, errors as rows, going on where it stopped, and the report it becomes."""
+"""A run: retries, errors as outcomes, continuing where it stopped, and its report."""
 
 import asyncio
 import json
@@ -129,7 +129,7 @@ async def test_a_server_that_is_gone_ends_the_run_and_keeps_what_was_answered(
 
 async def test_cases_are_asked_many_at_a_time(cases: list[Case], tmp_path: Path) -> None:
     class Meeting(TableClient):
-        """Answers nobody until two are there."""
+        """Answers only when two requests are waiting."""
 
         barrier = asyncio.Barrier(2)
 
