@@ -23,7 +23,7 @@ def prepare_vllm_environment() -> None:
     # "auto" binds every CPU engine of a machine to the same core. Has no effect on GPUs.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     # A replica has many threads: its engine process must not be forked from them.
-    os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     # The V2 model runner, the default on GPUs, refuses logits processors written for V1.
     os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
