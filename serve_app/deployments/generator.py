@@ -10,11 +10,11 @@ from pathlib import Path
 
 import ray
 
-from serve_app.check import open_checkpoint
 from serve_app.deployments.engine_gauges import report_engine
 from serve_app.deployments.ray_meter import RayMeter
 from serve_app.deployments.traced_engine import TracedEngine
 from serve_app.engine.cached_engine import CachedEngine
+from serve_app.engine.collector import collector_paused
 from serve_app.engine.engine import Engine
 from serve_app.errors import EngineDeadError
 from serve_app.settings import AnswerCacheSettings, EngineSettings, TraceSettings
@@ -38,7 +38,10 @@ class Generator:
         traces: TraceSettings,
     ) -> None:
         self._traces = open_traces(traces, "Generator")
-        self._engine = Engine(open_checkpoint(model), settings, reports_to_ray=True)
+        with collector_paused():
+            from serve_app.check import open_checkpoint  # imports transformers and torch
+
+            self._engine = Engine(open_checkpoint(model), settings, reports_to_ray=True)
         engine = CachedEngine(self._engine, cache) if cache.max_bytes else self._engine
         self._traced = TracedEngine(engine, self._traces)
         self._reporting = asyncio.create_task(report_engine(self._engine.current_load, RayMeter()))
