@@ -58,7 +58,7 @@ class FakeCluster:
 
 
 @contextmanager
-def fake_cluster(num_gpu_nodes: int) -> Iterator[FakeCluster]:
+def fake_cluster(num_gpu_nodes: int, gpus_per_node: int = 1) -> Iterator[FakeCluster]:
     """Starts a cluster; ends it and everything on it when the block ends."""
     # A lost node is noticed in seconds, as with the documented settings of a cluster.
     os.environ.setdefault("RAY_health_check_failure_threshold", "3")
@@ -69,7 +69,7 @@ def fake_cluster(num_gpu_nodes: int) -> Iterator[FakeCluster]:
     head = {"num_cpus": 4, "resources": {FRONT: 100}, "object_store_memory": 512 * MIB}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        node = {"num_cpus": 4, "num_gpus": 1, "object_store_memory": 256 * MIB}
+        node = {"num_cpus": 4, "num_gpus": gpus_per_node, "object_store_memory": 256 * MIB}
         nodes = [cluster.add_node(**node) for _ in range(num_gpu_nodes)]
         cluster.wait_for_nodes()
         yield FakeCluster(cluster, nodes)

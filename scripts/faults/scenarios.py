@@ -19,12 +19,15 @@ from serve_app.server import deploy, running_server
 
 Figures = dict[str, Any]
 
+GPUS_PER_NODE = 2
+
 
 async def kills(folder: Path, num_clients: int, seconds: float) -> Figures:
     """A Generator is killed every 10 s, and half-way a node is removed."""
     every_s = 10.0
-    with fake_cluster(4) as cluster:
-        config = load_serve_config(write_config(folder, {"num_replicas": 4}, folder))
+    with fake_cluster(4, GPUS_PER_NODE) as cluster:
+        generator = {"num_replicas": 4 * GPUS_PER_NODE}
+        config = load_serve_config(write_config(folder, generator, folder))
         with running_server(config, cluster.address) as url:
             load = await prepared(url, folder)
             started = time.monotonic()
