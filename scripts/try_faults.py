@@ -32,7 +32,11 @@ def main() -> int:
     )
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--gpus-per-node", type=int, help="of the four nodes of kills; default 2")
     args = parser.parse_args()
+    if args.gpus_per_node and args.scenario != "kills":
+        parser.error("--gpus-per-node is for kills")
+    options = {"gpus_per_node": args.gpus_per_node} if args.gpus_per_node else {}
     with tempfile.TemporaryDirectory(prefix="el-") as folder:
         # A short folder, because socket paths have at most 107 characters. Set before anything imports Ray.
         os.environ["RAY_TMPDIR"] = os.environ["TMPDIR"] = tempfile.tempdir = folder
@@ -41,7 +45,8 @@ def main() -> int:
 
         data = Path(folder, "data")
         data.mkdir()
-        figures = asyncio.run(SCENARIOS[args.scenario](data, args.clients, args.seconds))
+        scenario = SCENARIOS[args.scenario](data, args.clients, args.seconds, **options)
+        figures = asyncio.run(scenario)
     print(json.dumps(figures, indent=1))
     return int(figures["num_failed"] > 0 or figures["num_wrong"] > 0 or bool(figures.get("broken")))
 

@@ -19,14 +19,12 @@ from serve_app.server import deploy, running_server
 
 Figures = dict[str, Any]
 
-GPUS_PER_NODE = 2
 
-
-async def kills(folder: Path, num_clients: int, seconds: float) -> Figures:
+async def kills(folder: Path, num_clients: int, seconds: float, gpus_per_node: int = 2) -> Figures:
     """A Generator is killed every 10 s, and half-way a node is removed."""
     every_s = 10.0
-    with fake_cluster(4, GPUS_PER_NODE) as cluster:
-        generator = {"num_replicas": 4 * GPUS_PER_NODE}
+    with fake_cluster(4, gpus_per_node) as cluster:
+        generator = {"num_replicas": 4 * gpus_per_node}
         config = load_serve_config(write_config(folder, generator, folder))
         with running_server(config, cluster.address) as url:
             load = await prepared(url, folder)
@@ -124,6 +122,6 @@ async def _is_rolled_out(url: str, model_name: str) -> bool:
     return is_new and application.status == "RUNNING"
 
 
-SCENARIOS: dict[str, Callable[[Path, int, float], Coroutine[Any, Any, Figures]]] = {
+SCENARIOS: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     each.__name__: each for each in (kills, hang, rollout, scale, zero, ingress, hosts, affinity)
 }
